@@ -1,0 +1,1 @@
+"""Floor 3: one container's specification, shim and life."""

@@ -1,0 +1,134 @@
+"""What a container is asked to be: the value that `create` writes to ``config.json``.
+
+Everything that decides how the container starts stands here, so that `start` after a reboot makes
+the same container again. What changes while it lives stands in ``state.json`` (see state.py).
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any
+
+
+@dataclass(slots=True)
+class Mount:
+    """One mount asked for with ``-v``, ``--mount`` or ``--tmpfs``.
+
+    *kind* is ``bind``, ``volume`` or ``tmpfs``; *source* a host path (bind) or volume name;
+    *propagation* one of private, rprivate, slave, rslave, shared, rshared; *options* are extra
+    mount options (tmpfs: ``size=64m``).
+    """
+
+    kind: str
+    source: str
+    target: str
+    read_only: bool = False
+    propagation: str = "rprivate"
+    options: list[str] = field(default_factory=list)
+    create_source: bool = False  # -v makes a missing source directory, --mount does not
+
+
+@dataclass(slots=True)
+class Limits:
+    """Resource limits. Memory in bytes, cpu times in microseconds; None means unlimited."""
+
+    memory: int | None = None
+    memory_swap: int | None = None  # memory + swap; -1 is unlimited swap
+    memory_reservation: int | None = None
+    cpu_quota: int | None = None
+    cpu_period: int | None = None
+    cpu_shares: int | None = None  # v1 scale, 2..262144, default 1024
+    cpuset_cpus: str | None = None
+    cpuset_mems: str | None = None
+    pids: int | None = None
+    oom_kill_disable: bool = False
+
+
+@dataclass(slots=True)
+class Security:
+    """What the container's processes may do; the defaults are Docker's."""
+
+    privileged: bool = False
+    cap_add: list[str] = field(default_factory=list)  # "NET_ADMIN", "ALL"
+    cap_drop: list[str] = field(default_factory=list)
+    seccomp: str = "default"  # default | unconfined | JSON text of a profile in Docker's format
+    no_new_privileges: bool = False
+    masked_paths: list[str] | None = None  # None: Docker's list
+    readonly_paths: list[str] | None = None
+    read_only_root: bool = False
+    devices: list[str] = field(default_factory=list)  # "/dev/fuse:/dev/fuse:rwm"
+    options: list[str] = field(default_factory=list)  # --security-opt as typed, for inspect
+
+
+@dataclass(slots=True)
+class Namespaces:
+    """Which namespaces are new and which are shared.
+
+    Each is ``private``, ``host`` or ``container:ID`` (long id); *network* is ``none`` (a namespace
+    with loopback only), ``host``, ``container:ID`` (or, later, a network's name); *ipc* may also be
+    ``shareable`` or ``none``; *user* is ``host`` (no user namespace) or ``private``.
+    """
+
+    network: str = "none"
+    pid: str = "private"
+    ipc: str = "private"
+    uts: str = "private"
+    user: str = "host"
+    cgroup: str = "private"
+
+
+@dataclass(slots=True)
+class Spec:
+    """One container, complete. Paths are absolute; *created* is RFC 3339 with nanoseconds, UTC."""
+
+    id: str  # 64 hexadecimal digits
+    name: str
+    image: str  # as the user typed it
+    image_id: str  # "sha256:…", the digest of the image's config
+    layers: list[str]  # diff ids, bottom first
+    created: str
+    arguments: list[str]  # entrypoint + command: what is executed
+    entrypoint: list[str] = field(default_factory=list)
+    command: list[str] = field(default_factory=list)
+    environment: list[str] = field(default_factory=list)
+    working_directory: str = "/"
+    user: str = ""  # "name", "uid", "name:group", "uid:gid"
+    hostname: str = ""  # empty: the short id
+    domain_name: str = ""
+    labels: dict[str, str] = field(default_factory=dict)
+    tty: bool = False
+    open_stdin: bool = False
+    stdin_once: bool = False
+    stop_signal: str = "SIGTERM"
+    stop_timeout: int = 10  # seconds
+    auto_remove: bool = False
+    init: bool = False
+    group_add: list[str] = field(default_factory=list)
+    ulimits: dict[str, tuple[int, int]] = field(default_factory=dict)  # {"nofile": (soft, hard)}
+    sysctls: dict[str, str] = field(default_factory=dict)
+    shm_size: int = 64 << 20  # bytes
+    oom_score_adj: int = 0
+    mounts: list[Mount] = field(default_factory=list)
+    limits: Limits = field(default_factory=Limits)
+    security: Security = field(default_factory=Security)
+    namespaces: Namespaces = field(default_factory=Namespaces)
+    log_options: dict[str, str] = field(default_factory=dict)
+    exposed_ports: list[str] = field(default_factory=list)  # "80/tcp"
+    volumes: list[str] = field(default_factory=list)  # VOLUME paths of the image
+    student_layers: str = ""  # absolute MINIDOCK_LAYERS, recorded because sudo strips the environment
+
+    def to_json(self) -> dict[str, Any]:
+        """The value for ``config.json``."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> Spec:
+        """Read ``config.json``; keys that a later version wrote are ignored."""
+        known = {each.name for each in fields(cls)}
+        spec = cls(**{key: item for key, item in value.items() if key in known})
+        spec.mounts = [Mount(**item) for item in value.get("mounts", [])]
+        spec.limits = Limits(**value.get("limits", {}))
+        spec.security = Security(**value.get("security", {}))
+        spec.namespaces = Namespaces(**value.get("namespaces", {}))
+        spec.ulimits = {key: (soft, hard) for key, (soft, hard) in value.get("ulimits", {}).items()}
+        return spec

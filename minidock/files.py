@@ -1,0 +1,102 @@
+"""Files that survive: atomic writes, locks, and the removal of trees."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from minidock.errors import MinidockError, NotFound
+
+
+def write_bytes(path: Path, data: bytes, *, mode: int = 0o600, sync: bool = True) -> None:
+    """Replace *path* by *data* in one step: readers see the old content or the new, never a part.
+
+    With *sync* the file and its directory are on disk when this returns.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.{os.urandom(4).hex()}")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+    try:
+        with open(descriptor, "wb") as file:
+            file.write(data)
+            if sync:
+                file.flush()
+                os.fsync(file.fileno())
+        os.rename(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    if sync:
+        sync_directory(path.parent)
+
+
+def write_json(path: Path, value: Any, *, mode: int = 0o600, sync: bool = True) -> None:
+    """Write *value* as JSON, atomically (see :func:`write_bytes`)."""
+    write_bytes(path, json.dumps(value, indent=1, ensure_ascii=False).encode() + b"\n", mode=mode, sync=sync)
+
+
+def read_json(path: Path) -> Any:
+    """The JSON value in *path*. Raises NotFound when there is no such file, MinidockError when damaged."""
+    try:
+        return json.loads(path.read_bytes())
+    except FileNotFoundError:
+        raise NotFound(f"{path}: no such file") from None
+    except ValueError as error:
+        raise MinidockError(f"{path}: not valid JSON: {error}") from None
+
+
+def sync_directory(path: Path) -> None:
+    """Make renames and unlinks inside *path* durable."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def lock(path: Path, *, shared: bool = False, wait: bool = True) -> Iterator[int]:
+    """Hold flock(2) on *path* (created when missing) while the block runs; yields the descriptor.
+
+    With ``wait=False`` raises BlockingIOError when another process holds it.
+    """
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        operation = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
+        fcntl.flock(descriptor, operation if wait else operation | fcntl.LOCK_NB)
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def is_locked(path: Path) -> bool:
+    """Whether some process holds the lock on *path*: how minidock knows who is alive (never by pid)."""
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    else:
+        return False
+    finally:
+        os.close(descriptor)
+
+
+def remove_tree(path: Path) -> None:
+    """Remove *path* and what is below it; nothing happens when it is already gone.
+
+    Never follows a symbolic link and never leaves the tree.
+    """
+    try:
+        shutil.rmtree(path)
+    except FileNotFoundError:
+        if path.exists():  # something below vanished while we walked: go on with the rest
+            remove_tree(path)

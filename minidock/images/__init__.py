@@ -1,0 +1,1 @@
+"""Floor 2: references, the store, layers and registries."""

@@ -1,0 +1,1 @@
+"""Floor 1: what Linux offers a container engine, one file a mechanism."""

@@ -1,0 +1,1 @@
+"""The course's own face: pictures, checks and progress."""
