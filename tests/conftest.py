@@ -1,0 +1,467 @@
+"""What every test finds ready: a network namespace of its own, a state root, a real registry, the CLI.
+
+The fixtures leave nothing behind, and :mod:`tests.leaks` proves it at the end of the run. Nothing here
+imports minidock's insides: a broken floor must fail its own tests, not the collection of all.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import json
+import os
+import pickle
+import select
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import leaks
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+SEEDED_REGISTRY = Path(os.environ.get("MINIDOCK_SEED", "/var/lib/minidock-registry")) / "data"
+REGISTRY_ADDRESS = "127.0.0.1:5000"
+# Software emulation (the cgroup v2 VM) is 25–40 times slower: every deadline is stretched by this.
+PATIENCE = float(os.environ.get("MINIDOCK_PATIENCE", "1"))
+
+CLONE_NEWNET, CLONE_NEWNS, MS_REC, MS_PRIVATE = 0x40000000, 0x00020000, 0x4000, 0x40000
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def _must(result: int, what: str) -> None:
+    if result != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, f"{what}: {os.strerror(number)}")
+
+
+# ── the session: one base directory for all state, removed and checked at the end ────────────────────
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if os.geteuid() != 0:
+        raise pytest.UsageError("minidock's tests make real containers: run them as root (sudo make test)")
+    if hasattr(config, "workerinput"):  # an xdist worker: the controller has prepared everything
+        return
+    base = leaks.make_base()
+    os.environ["MINIDOCK_TEST_BASE"] = str(base)  # the workers inherit it
+    # Tests must not depend on what the person at the keyboard has set.
+    for name in ("MINIDOCK_ROOT", "MINIDOCK_CONFIG", "MINIDOCK_LAYERS"):
+        os.environ.pop(name, None)
+    config.stash[_before] = leaks.snapshot()
+
+
+_before = pytest.StashKey[leaks.Snapshot]()
+_leaked = pytest.StashKey[list[str]]()
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    config = session.config
+    if hasattr(config, "workerinput") or _before not in config.stash:
+        return
+    base = Path(os.environ["MINIDOCK_TEST_BASE"])
+    found = leaks.compare(config.stash[_before], base)
+    config.stash[_leaked] = found
+    leaks.sweep(base)
+    if found:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    found = config.stash.get(_leaked, [])
+    if found:
+        terminalreporter.section("left behind by the tests", red=True, bold=True)
+        for line in found:
+            terminalreporter.line(line, red=True)
+
+
+@pytest.fixture(scope="session")
+def session_base() -> Path:
+    """The directory under which this run keeps all its state (its filesystem can be an overlay upper)."""
+    return Path(os.environ["MINIDOCK_TEST_BASE"])
+
+
+# ── a network of its own ─────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.fixture(autouse=True)
+def own_network() -> Iterator[None]:
+    """Move the test (this thread and all its children) to a fresh network namespace with lo up."""
+    before = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        _must(_libc.unshare(CLONE_NEWNET), "unshare(CLONE_NEWNET)")
+        _loopback_up()
+        yield
+    finally:
+        _must(_libc.setns(before, CLONE_NEWNET), "setns(network)")
+        os.close(before)
+
+
+def _loopback_up() -> None:
+    import fcntl
+    import struct
+
+    siocgifflags, siocsifflags, iff_up = 0x8913, 0x8914, 1
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as door:
+        request = fcntl.ioctl(door, siocgifflags, struct.pack("16sh14x", b"lo", 0))
+        flags = struct.unpack_from("h", request, 16)[0] | iff_up
+        fcntl.ioctl(door, siocsifflags, struct.pack("16sh14x", b"lo", flags))
+
+
+# ── state roots ──────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.fixture
+def make_root(session_base: Path) -> Iterator[Callable[[], Path]]:
+    """A function that makes one more fresh state root; all are torn down after the test."""
+    made: list[Path] = []
+
+    def make() -> Path:
+        made.append(leaks.new_root(session_base))
+        return made[-1]
+
+    yield make
+    for root in made:
+        leaks.tear_down(root)
+
+
+@pytest.fixture
+def root(make_root: Callable[[], Path]) -> Path:
+    """A fresh, empty state root on a filesystem that can be an overlay upper; torn down afterwards."""
+    return make_root()
+
+
+@pytest.fixture
+def overlay_dir(root: Path) -> Path:
+    """A scratch directory on the same filesystem as *root* (pytest's tmp_path may lie on an overlay)."""
+    scratch = root / "scratch"
+    scratch.mkdir()
+    return scratch
+
+
+@pytest.fixture
+def cgroup_parent(session_base: Path) -> Iterator[str]:
+    """The name of a top-level cgroup for one test; whatever is in it at the end is killed and removed."""
+    root = leaks.new_root(session_base)
+    yield leaks.cgroup_parent_of(root)
+    leaks.tear_down(root)
+
+
+# ── images and registries ────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.fixture(scope="session")
+def busybox_rootfs(session_base: Path) -> Path:
+    """A plain directory with a busybox root filesystem, for tests below the images floor. Read only!"""
+    worker = os.environ.get("PYTEST_XDIST_WORKER", "main")
+    tree = session_base / f"busybox-rootfs-{worker}"
+    if not tree.exists():
+        for name in ("bin", "sbin", "usr/bin", "usr/sbin", "etc", "root", "dev", "proc", "sys", "tmp"):
+            (tree / name).mkdir(parents=True)
+        (tree / "tmp").chmod(0o1777)
+        busybox = _static_busybox()
+        shutil.copy2(busybox, tree / "bin/busybox")
+        listed = subprocess.run([busybox, "--list-full"], check=True, capture_output=True, text=True)
+        for applet in listed.stdout.split():
+            if not (tree / applet).exists():
+                (tree / applet).symlink_to("/bin/busybox")
+        (tree / "etc/passwd").write_text(
+            "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/home:/bin/false\n"
+        )
+        (tree / "etc/group").write_text("root:x:0:\nnogroup:x:65534:\n")
+    return tree
+
+
+def _static_busybox() -> str:
+    for candidate in ("/bin/busybox", "/usr/bin/busybox"):
+        if Path(candidate).exists():
+            return candidate
+    pytest.fail("busybox-static is not installed: run `make setup`")
+
+
+def start_registry(
+    directory: Path, data: Path, *, read_only: bool, port: int = 5000
+) -> subprocess.Popen[bytes]:
+    """Start a docker-registry on 127.0.0.1:*port* of this network namespace and wait until it answers."""
+    program = shutil.which("docker-registry")
+    if program is None or (read_only and not data.exists()):
+        pytest.fail("docker-registry or its course images are missing: run `make setup`")
+    configuration = {
+        "version": "0.1",
+        "log": {"level": "warn", "accesslog": {"disabled": True}},
+        "storage": {
+            "filesystem": {"rootdirectory": str(data)},
+            "maintenance": {"readonly": {"enabled": read_only}, "uploadpurging": {"enabled": False}},
+            "delete": {"enabled": not read_only},
+        },
+        "http": {"addr": f"127.0.0.1:{port}", "secret": "tests"},
+    }
+    file = directory / f"registry-{port}.yml"
+    file.write_text(json.dumps(configuration))  # JSON is YAML
+    with (directory / f"registry-{port}.log").open("ab") as log:
+        process = subprocess.Popen(
+            [program, "serve", file], stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+        )
+    wait_for(lambda: _accepts(port) or process.poll() is not None, what=f"docker-registry on port {port}")
+    if process.poll() is not None:
+        pytest.fail(f"docker-registry ended: {(directory / f'registry-{port}.log').read_text()[-2000:]}")
+    return process
+
+
+def stop_process(process: subprocess.Popen[bytes]) -> None:
+    process.kill()
+    process.wait(10 * PATIENCE)
+
+
+def _accepts(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+@pytest.fixture
+def registry(tmp_path: Path) -> Iterator[str]:
+    """``127.0.0.1:5000``: a real docker-registry with the course images, read only, in this network."""
+    process = start_registry(tmp_path, SEEDED_REGISTRY, read_only=True)
+    yield REGISTRY_ADDRESS
+    stop_process(process)
+
+
+@pytest.fixture
+def writable_registry(tmp_path: Path) -> Iterator[str]:
+    """``127.0.0.1:5001``: a docker-registry of this test's own, holding busybox and hello-world."""
+    data = tmp_path / "registry-data"
+    _copy_repositories(SEEDED_REGISTRY, data, ("library/busybox", "library/hello-world"))
+    process = start_registry(tmp_path, data, read_only=False, port=5001)
+    yield "127.0.0.1:5001"
+    stop_process(process)
+
+
+def _copy_repositories(source: Path, target: Path, names: tuple[str, ...]) -> None:
+    """Copy some repositories of a docker-registry's data with the blobs they link to."""
+    inside = Path("docker/registry/v2")
+    for name in names:
+        shutil.copytree(source / inside / "repositories" / name, target / inside / "repositories" / name)
+        for link in (source / inside / "repositories" / name).rglob("link"):
+            digest = link.read_text().removeprefix("sha256:")
+            blob = inside / "blobs/sha256" / digest[:2] / digest
+            if (source / blob).exists() and not (target / blob).exists():
+                shutil.copytree(source / blob, target / blob)
+
+
+# ── the command ──────────────────────────────────────────────────────────────────────────────────────
+
+Cli = Callable[..., subprocess.CompletedProcess[Any]]
+
+
+def cli_command() -> list[str]:
+    """How the tests start minidock: the launcher that `make setup` wrote, as people do."""
+    launcher = REPOSITORY / ".venv/bin/minidock"
+    if launcher.exists():
+        return [str(launcher)]
+    code = f"import sys; sys.path.insert(0, {str(REPOSITORY)!r}); from minidock.cli import main"
+    return [sys.executable, "-I", "-c", f"{code}; sys.exit(main.main())"]
+
+
+@pytest.fixture
+def daemon_json(tmp_path: Path) -> Path:
+    """A daemon.json whose only registry mirror is the one that the `registry` fixture starts."""
+    file = tmp_path / "daemon.json"
+    file.write_text(json.dumps({"registry-mirrors": [f"http://{REGISTRY_ADDRESS}"]}))
+    return file
+
+
+@pytest.fixture
+def minidock(root: Path, daemon_json: Path, tmp_path: Path) -> Cli:
+    """Run the real CLI on this test's root: ``minidock("ps", "-q").stdout``.
+
+    Text in and out unless ``text=False``; ``check=True`` fails the test with both outputs when the
+    exit code is not 0; ``env`` is added to the environment; ``timeout`` is in seconds.
+    """
+
+    def run(
+        *arguments: str | Path,
+        input: str | bytes | None = None,
+        check: bool = True,
+        text: bool = True,
+        env: dict[str, str] | None = None,
+        timeout: float = 60,
+        **more: Any,
+    ) -> subprocess.CompletedProcess[Any]:
+        command = [*cli_command(), "--root", str(root), *map(str, arguments)]
+        environment = os.environ | {"MINIDOCK_CONFIG": str(daemon_json), "HOME": str(tmp_path)} | (env or {})
+        if input is None and "stdin" not in more:
+            more["stdin"] = subprocess.DEVNULL
+        elif input is not None:
+            more["input"] = input
+        # A detached container must never hold our pipes: a run that hangs here has found such a bug.
+        done = subprocess.run(
+            command,
+            capture_output=True,
+            text=text,
+            errors="replace" if text else None,
+            env=environment,
+            timeout=timeout * PATIENCE,
+            check=False,
+            **more,
+        )
+        if check and done.returncode != 0:
+            pytest.fail(
+                f"$ minidock {' '.join(map(str, arguments))}\nexit code {done.returncode}\n"
+                f"--- stdout\n{done.stdout}\n--- stderr\n{done.stderr}"
+            )
+        return done
+
+    return run
+
+
+@pytest.fixture
+def busybox(root: Path, minidock: Cli, session_base: Path) -> Path:
+    """A root that already holds ``busybox``: pulled once by each worker, then copied."""
+    worker = os.environ.get("PYTEST_XDIST_WORKER", "main")
+    template = session_base / f"busybox-root-{worker}"
+    if not (template / "images").exists():
+        with _TemporaryRegistry(session_base):
+            minidock("pull", "-q", "busybox")
+        shutil.rmtree(template, ignore_errors=True)
+        template.mkdir()
+        for name in ("images", "layers"):
+            subprocess.run(["cp", "-a", root / name, template / name], check=True)
+    else:
+        for name in ("images", "layers"):
+            subprocess.run(["cp", "-a", template / name, root], check=True)
+    return root
+
+
+class _TemporaryRegistry:
+    def __init__(self, base: Path) -> None:
+        self.directory = base / f"registry-{os.getpid()}"
+
+    def __enter__(self) -> None:
+        self.directory.mkdir(exist_ok=True)
+        # The test may use the `registry` fixture too: then that one answers already.
+        self.process = (
+            None if _accepts(5000) else start_registry(self.directory, SEEDED_REGISTRY, read_only=True)
+        )
+
+    def __exit__(self, *_: object) -> None:
+        if self.process is not None:
+            stop_process(self.process)
+        shutil.rmtree(self.directory, ignore_errors=True)
+
+
+# ── small tools ──────────────────────────────────────────────────────────────────────────────────────
+
+
+def wait_for(condition: Callable[[], Any], *, seconds: float = 10, what: str = "the condition") -> Any:
+    """Poll until *condition* returns something true, and return it; fails the test after *seconds*."""
+    deadline = time.monotonic() + seconds * PATIENCE
+    while True:
+        value = condition()
+        if value:
+            return value
+        if time.monotonic() > deadline:
+            pytest.fail(f"waited {seconds * PATIENCE:.0f} s in vain for {what}")
+        time.sleep(0.005)
+
+
+@pytest.fixture(name="wait_for")
+def wait_for_fixture() -> Callable[..., Any]:
+    """``wait_for(condition, seconds=10, what="…")``: poll with a deadline, return the first true value."""
+    return wait_for
+
+
+class ChildFailed(Exception):
+    """The function run by `in_child` raised something that cannot travel; its traceback is the message."""
+
+
+@pytest.fixture
+def in_child() -> Callable[..., Any]:
+    """``in_child(function, *args, seconds=30)``: run *function* in a forked child; its result or exception.
+
+    The child is in a private mount namespace of its own (nothing is propagated to the host), so the
+    function may mount, pivot, unshare or drop capabilities as it likes. Children that it leaves are
+    killed with it.
+    """
+    return run_in_child
+
+
+def run_in_child(function: Callable[..., Any], *arguments: Any, seconds: float = 30) -> Any:
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.close(reader)
+        _serve(function, arguments, writer)
+    os.close(writer)
+    try:
+        answer = _read_all(reader, time.monotonic() + seconds * PATIENCE)
+    finally:
+        os.close(reader)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(child, signal.SIGKILL)
+        _, status = os.waitpid(child, 0)
+    if not answer:
+        code = os.waitstatus_to_exitcode(status)
+        pytest.fail(f"the child of in_child ended without an answer within {seconds} s (exit code {code})")
+    good, value = pickle.loads(answer)
+    if good:
+        return value
+    raise value
+
+
+def _serve(function: Callable[..., Any], arguments: tuple[Any, ...], writer: int) -> None:
+    """The child's side: never returns into pytest, whatever happens."""
+    code = 1
+    try:
+        os.setpgid(0, 0)
+        _must(_libc.unshare(CLONE_NEWNS), "unshare(CLONE_NEWNS)")
+        _must(_libc.mount(None, b"/", None, MS_REC | MS_PRIVATE, None), "mount(private)")
+        try:
+            answer = (True, function(*arguments))
+        except BaseException as error:
+            answer = (False, error)
+        try:
+            data = pickle.dumps(answer)
+            pickle.loads(data)
+        except Exception:
+            report = "".join(traceback.format_exception(answer[1])) if not answer[0] else repr(answer[1])
+            data = pickle.dumps((False, ChildFailed(report)))
+        while data:
+            data = data[os.write(writer, data) :]
+        code = 0
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        os._exit(code)
+
+
+def _read_all(descriptor: int, deadline: float) -> bytes:
+    data = b""
+    while True:
+        remaining = deadline - time.monotonic()
+        if remaining <= 0 or not select.select([descriptor], [], [], remaining)[0]:
+            return b""
+        chunk = os.read(descriptor, 1 << 16)
+        if not chunk:
+            return data
+        data += chunk
+        # A grandchild may hold the pipe open: a whole answer is enough.
+        try:
+            pickle.loads(data)
+        except Exception:
+            continue
+        return data
+
+
+def pytest_report_header() -> str:
+    kind = "v2" if Path("/sys/fs/cgroup/cgroup.controllers").exists() else "v1"
+    return (
+        f"minidock: cgroup {kind}, state under {os.environ.get('MINIDOCK_TEST_BASE')}, patience {PATIENCE:g}"
+    )
