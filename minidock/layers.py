@@ -57,6 +57,12 @@ def load(directory: Path) -> dict[str, list[str]]:
     return swapped
 
 
+def defined(directory: Path, name: str) -> list[str]:
+    """The public functions that the student's ``NAME.py`` itself defines; none when there is no file."""
+    file = directory / f"{name}.py"
+    return [function_name for function_name, _ in _functions_of(file, name)] if file.is_file() else []
+
+
 def _functions_of(file: Path, name: str) -> list[tuple[str, Callable[..., object]]]:
     spec = importlib.util.spec_from_file_location(f"mydock.{name}", file)
     assert spec and spec.loader
