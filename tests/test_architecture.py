@@ -103,11 +103,7 @@ def test_a_floor_imports_only_floors_below_it(name: str) -> None:
 
 @pytest.mark.parametrize("name", [name for name in MODULES if floor_of(name) == FACE])
 def test_a_face_sees_the_engine_and_the_ground_floor_only(name: str) -> None:
-    wrong = [
-        each
-        for each in local(name)
-        if floor_of(each.module) not in (0, FACE) and each.module != "minidock.engine"
-    ]
+    wrong = [each for each in local(name) if floor_of(each.module) not in (0, ENGINE, FACE)]
     assert not wrong, f"{name} looks into the engine's insides: {wrong}"
 
 
