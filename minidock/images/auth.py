@@ -1,0 +1,147 @@
+"""How a registry knows who asks: a challenge, and then a token or a password.
+
+A registry that wants to know answers 401 with ``WWW-Authenticate``. ``Basic`` asks for the password
+itself. ``Bearer`` names a *token server* (the realm): the client shows its password there, says what it
+wants to do (the *scope*: ``repository:library/busybox:pull``), and gets a short-lived token that only
+allows that. Even an anonymous pull from Docker Hub goes this way.
+
+Source: distribution specification, docs/spec/auth/token.md and oauth.md; RFC 9110, 11.6.1; RFC 6750.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+import time
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import urlencode, urlsplit
+
+from minidock import trace
+from minidock.errors import MinidockError
+from minidock.images import wire
+
+MARGIN = 10.0  # seconds before its end at which a token counts as expired: requests take time too
+DEFAULT_LIFETIME = 60.0  # seconds; the specification's value when the server names none
+_MAX_ANSWER = 1 << 20
+
+_PARAMETER = re.compile(r'\s*,?\s*([A-Za-z0-9_-]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s,"]+))')
+_SCHEME = re.compile(r"\s*,?\s*([A-Za-z][A-Za-z0-9_-]*)(?:\s+|$)(?!\s*=)")
+
+
+class Denied(MinidockError):
+    """The registry knows who asks (or that nobody did) and says no."""
+
+    status = 403
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """A user name with a password, or an *identity_token* in the password's place."""
+
+    username: str = ""
+    password: str = field(default="", repr=False)
+    identity_token: str = field(default="", repr=False)
+
+    def basic(self) -> str:
+        """The value of an ``Authorization: Basic`` header."""
+        return "Basic " + base64.b64encode(f"{self.username}:{self.password}".encode()).decode()
+
+
+@dataclass(frozen=True, slots=True)
+class Challenge:
+    """One ``WWW-Authenticate`` challenge; *scheme* is lower case."""
+
+    scheme: str
+    realm: str = ""
+    service: str = ""
+    scope: str = ""
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """A bearer token. *expires* in seconds since the epoch."""
+
+    value: str = field(repr=False)
+    expires: float
+
+    def is_fresh(self) -> bool:
+        """Whether it can still be used for a request that starts now."""
+        return time.time() < self.expires - MARGIN
+
+
+def parse_challenges(headers: list[str]) -> list[Challenge]:
+    """Read ``WWW-Authenticate`` headers; one header may hold several challenges.
+
+    ``Bearer realm="https://auth.docker.io/token",service="registry.docker.io",scope="…"``
+    """
+    found: list[Challenge] = []
+    for header in headers:
+        position = 0
+        while match := _SCHEME.match(header, position):
+            position = match.end()
+            parameters: dict[str, str] = {}
+            while each := _PARAMETER.match(header, position):
+                name, quoted, plain = each.groups()
+                parameters[name.lower()] = re.sub(r"\\(.)", r"\1", quoted) if quoted is not None else plain
+                position = each.end()
+            fields = {key: parameters.get(key, "") for key in ("realm", "service", "scope", "error")}
+            found.append(Challenge(match[1].lower(), **fields))
+    return found
+
+
+@trace.mechanism(lesson=6)
+def fetch_token(
+    client: wire.Client, challenge: Challenge, scopes: list[str], credentials: Credentials | None
+) -> Token:
+    """Exchange a password (or nobody's name) for a short-lived token that only allows what we asked for.
+
+    Raises Denied when the token server refuses the password.
+    """
+    query: list[tuple[str, str]] = [("service", challenge.service)] if challenge.service else []
+    if credentials and credentials.identity_token:
+        form = [*query, ("client_id", "minidock"), ("grant_type", "refresh_token")]
+        form += [("refresh_token", credentials.identity_token), ("scope", " ".join(scopes))]
+        sent = {"Content-Type": "application/x-www-form-urlencoded"}
+        body = urlencode(form).encode()
+        response = wire.patiently(lambda: client.request("POST", challenge.realm, headers=sent, body=body))
+    else:
+        query += [("scope", scope) for scope in scopes]
+        headers = {"Authorization": credentials.basic()} if credentials else {}
+        separator = "&" if urlsplit(challenge.realm).query else "?"
+        url = challenge.realm + (separator + urlencode(query) if query else "")
+        response = wire.patiently(lambda: client.request("GET", url, headers=headers))
+    with response:
+        if response.status in (400, 401, 403):
+            who = (
+                f"the password of {credentials.username!r}" if credentials and credentials.username else "us"
+            )
+            raise Denied(f"{wire.shown(challenge.realm)} does not accept {who} ({response.status})")
+        if response.status != 200:
+            raise MinidockError(f"{wire.shown(challenge.realm)}: no token: status {response.status}")
+        return _read_token(response.read(_MAX_ANSWER), wire.shown(challenge.realm))
+
+
+def check_realm(challenge: Challenge, registry_url: str, *, trusted: bool) -> None:
+    """Refuse to carry a password over plain HTTP because some answer says so.
+
+    *trusted* registries (loopback, insecure-registries) may name a token server on plain HTTP.
+    """
+    scheme = urlsplit(challenge.realm).scheme
+    if scheme != "https" and not (scheme == "http" and trusted):
+        raise MinidockError(f"{registry_url}: names a token server that is not on https: {challenge.realm!r}")
+
+
+def _read_token(data: bytes, realm: str) -> Token:
+    try:
+        answer: Any = json.loads(data)
+        value = answer.get("token") or answer.get("access_token")
+        lifetime = float(answer.get("expires_in") or DEFAULT_LIFETIME)
+    except (ValueError, AttributeError, TypeError):
+        value, lifetime = None, 0.0
+    if not isinstance(value, str) or not value:
+        raise MinidockError(f"{realm}: the token server's answer holds no token")
+    # Counted from now by our own clock: the server's "issued_at" would need clocks that agree.
+    return Token(value, time.time() + lifetime)
