@@ -161,7 +161,7 @@ def test_there_is_one_door_to_libc() -> None:
     users = {
         name for name in MODULES if any(each.module.split(".")[0] == "ctypes" for each in imports_of(name))
     }
-    assert users <= {"minidock.kernel.syscalls"}, f"ctypes belongs in kernel/syscalls.py alone: {users}"
+    assert users <= {"minidock.kernel.door"}, f"ctypes belongs in kernel/door.py alone: {users}"
 
 
 def on_the_hot_path(name: str) -> bool:
