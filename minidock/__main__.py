@@ -1,0 +1,5 @@
+"""``python -m minidock``: the command without its launcher."""
+
+from minidock.cli.main import main
+
+main()

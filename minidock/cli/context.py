@@ -1,0 +1,78 @@
+"""What every verb is given: the global flags, and the engine once somebody asks for it."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from minidock.config import Config
+    from minidock.engine import Engine
+
+
+class Context:
+    """The global flags of one command. The engine is built at its first use."""
+
+    def __init__(self, globals_: dict[str, Any]) -> None:
+        self.debug: bool = globals_["debug"]
+        self.layers: str = globals_["layers"] or os.environ.get("MINIDOCK_LAYERS", "")
+        self._root: str | None = globals_["root"]
+        self._config: str | None = globals_["config"]
+        self._engine: Engine | None = None
+
+    @property
+    def engine(self) -> Engine:
+        if self._engine is None:
+            from minidock.engine import Engine
+
+            self._engine = Engine(config=self.config(), layers=self.layers or None)
+        return self._engine
+
+    def config(self) -> Config:
+        from minidock import config
+
+        root = Path(self._root) if self._root else None
+        return config.load(root, Path(self._config) if self._config else None)
+
+
+def say(text: str) -> None:
+    """Print one line for a person beside the output proper: to standard error."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def each(names: list[str], action: Any) -> int:
+    """Do *action* for every name, going on after a failure; answers 1 if one failed.
+
+    *action* returns the text to print (None: nothing).
+    """
+    from minidock.errors import MinidockError
+
+    failed = 0
+    for name in names:
+        try:
+            shown = action(name)
+        except MinidockError as error:
+            sys.stdout.flush()
+            report(error)
+            failed = 1
+        else:
+            if shown is not None:
+                print(shown)
+    return failed
+
+
+def report(error: Any) -> None:
+    """Show a MinidockError: one line, then what to do about it."""
+    say(f"minidock: {error.message}")
+    if error.hint:
+        say(error.hint)
+
+
+def width() -> int:
+    """Columns of the terminal; 80 where there is none."""
+    try:
+        return os.get_terminal_size(sys.stdout.fileno()).columns or 80
+    except (OSError, ValueError):
+        return 80

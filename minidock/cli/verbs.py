@@ -1,0 +1,147 @@
+"""The verbs: which module of the command line knows each, and which group spells it how."""
+
+from __future__ import annotations
+
+from minidock.cli import flags
+from minidock.cli.flags import Command, Flag
+from minidock.errors import MinidockError
+
+# verb -> the module of minidock.cli that defines it
+VERBS = {
+    "attach": "streams",
+    "create": "run",
+    "df": "system",
+    "diff": "inspecting",
+    "doctor": "health",
+    "exec": "streams",
+    "explain": "explain",
+    "export": "archives",
+    "history": "images",
+    "images": "images",
+    "import": "archives",
+    "info": "system",
+    "inspect": "inspecting",
+    "kill": "lifecycle",
+    "lab": "lab",
+    "load": "archives",
+    "login": "registry",
+    "logout": "registry",
+    "logs": "streams",
+    "pause": "lifecycle",
+    "prune": "system",
+    "ps": "ps",
+    "pull": "registry",
+    "push": "registry",
+    "rename": "lifecycle",
+    "reset": "health",
+    "restart": "lifecycle",
+    "rm": "lifecycle",
+    "rmi": "images",
+    "run": "run",
+    "save": "archives",
+    "search": "registry",
+    "start": "lifecycle",
+    "stats": "stats",
+    "stop": "lifecycle",
+    "tag": "images",
+    "top": "inspecting",
+    "unpause": "lifecycle",
+    "version": "system",
+    "wait": "lifecycle",
+}
+_OF_CONTAINERS = (
+    "attach create diff exec export kill logs pause rename restart rm run start stats stop top unpause wait"
+)
+_OF_IMAGES = "history import load pull push save tag"
+# "container ls" -> the verb that does it
+GROUPS: dict[str, dict[str, str]] = {
+    "container": {
+        **{name: name for name in _OF_CONTAINERS.split()},
+        "ls": "ps",
+        "list": "ps",
+        "ps": "ps",
+        "inspect": "container inspect",
+        "prune": "container prune",
+    },
+    "image": {
+        **{name: name for name in _OF_IMAGES.split()},
+        "ls": "images",
+        "list": "images",
+        "rm": "rmi",
+        "remove": "rmi",
+        "inspect": "image inspect",
+        "prune": "image prune",
+    },
+    "system": {"df": "df", "prune": "prune", "info": "info"},
+}
+GROUP_VERBS = {
+    "container inspect": "inspecting",
+    "image inspect": "inspecting",
+    "container prune": "system",
+    "image prune": "system",
+}
+GROUP_SUMMARIES = {
+    "container": "Manage containers",
+    "image": "Manage images",
+    "system": "Manage minidock",
+}
+# Verbs of Docker whose engine is not built yet.
+LATER = {
+    "build": "lessons 07 and 08",
+    "builder": "lessons 07 and 08",
+    "commit": "lesson 08",
+    "compose": "lesson 13",
+    "cp": "lesson 10",
+    "events": "lesson 09",
+    "network": "lesson 11",
+    "port": "lesson 11",
+    "serve": "lesson 12",
+    "update": "lesson 09",
+    "volume": "lesson 10",
+}
+GLOBAL_FLAGS = (
+    Flag("root", help="Directory of images and containers (default /var/lib/minidock; MINIDOCK_ROOT)"),
+    Flag("config", help="Configuration file (default /etc/minidock/daemon.json; MINIDOCK_CONFIG)"),
+    Flag("layers", help="Directory of your own layers of the engine (MINIDOCK_LAYERS)"),
+    flags.boolean("debug", "D", "Show where an error comes from"),
+    flags.boolean("version", "v", "Print version information and quit"),
+)
+
+
+def find(verb: str, *words: str) -> tuple[Command, list[str]]:
+    """The command behind ``images -q`` or ``image ls -q``, and the words that follow it.
+
+    Only the one module that defines it is imported. Raises MinidockError for an unknown verb.
+    """
+    typed = key = verb
+    rest = list(words)
+    if verb in GROUPS and rest:
+        typed, key, rest = f"{verb} {rest[0]}", GROUPS[verb].get(rest[0], ""), rest[1:]
+    if key not in VERBS and key not in GROUP_VERBS:
+        raise _unknown(typed)
+    command = load(key)
+    placeholders = command.usage.removeprefix(flags.verb_of(command))
+    return command._replace(usage=typed + placeholders), rest
+
+
+def load(key: str) -> Command:
+    """Import the module of ``images`` or ``image prune`` and return its command."""
+    import importlib
+
+    module = VERBS.get(key) or GROUP_VERBS[key]
+    command: Command = importlib.import_module(f"minidock.cli.{module}").COMMANDS[key]
+    return command
+
+
+def _unknown(typed: str) -> MinidockError:
+    later = LATER.get(typed)
+    if later:
+        return MinidockError(f"not yet: '{typed}' comes with {later}.", exit_code=1)
+    import difflib
+
+    group, _, name = typed.rpartition(" ")
+    close = difflib.get_close_matches(name, list(GROUPS[group] if group else [*VERBS, *GROUPS]), n=1)
+    hint = f"See 'minidock {group + ' ' if group else ''}--help'."
+    if close:
+        hint = f"Did you mean '{close[0]}'? {hint}"
+    return MinidockError(f"'{typed}' is not a minidock command.", hint=hint, exit_code=1)

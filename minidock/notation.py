@@ -1,0 +1,303 @@
+"""How Docker writes things down: ``64m``, ``1m30s``, ``nofile=1024:2048``, ``/host:/inside:ro``.
+
+Pure functions from text to plain values, shared by the command line, notebooks, compose files and the
+Engine API. All raise InvalidInput, in Docker's words where people know them.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from typing import Any
+
+from minidock.errors import InvalidInput
+
+_SIZE = re.compile(r"(\d+(?:\.\d+)?) ?([kmgtp])?(?:i?b)?", re.IGNORECASE)
+_DURATION = re.compile(r"(\d+\.?\d*|\.\d+)(ns|us|µs|ms|s|m|h)")
+_SECONDS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
+_VOLUME_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]+")
+PROPAGATIONS = ("private", "rprivate", "slave", "rslave", "shared", "rshared")
+_ULIMITS = "core cpu data fsize locks memlock msgqueue nice nofile nproc rss rtprio rttime sigpending stack"
+
+
+def size(text: str) -> int:
+    """``"64m"`` → 67108864 bytes: binary units, as ``--memory`` reads them."""
+    found = _SIZE.fullmatch(text)
+    if not found:
+        raise InvalidInput(f"invalid size: '{text}'", hint="Write bytes, or a number with k, m or g: 64m.")
+    power = "kmgtp".index(found[2].lower()) + 1 if found[2] else 0
+    return int(float(found[1]) * 1024**power)
+
+
+def swap_size(text: str) -> int:
+    """As :func:`size`; ``-1`` means unlimited."""
+    return -1 if text == "-1" else size(text)
+
+
+def processors(text: str) -> float:
+    """``"1.5"`` → 1.5 processors' worth of time. Docker's limit of nine digits is kept."""
+    from fractions import Fraction
+
+    try:
+        value = Fraction(text)
+    except (ValueError, ZeroDivisionError):
+        raise InvalidInput(f"failed to parse {text} as a rational number") from None
+    if (value * 10**9).denominator != 1:
+        raise InvalidInput("value is too precise")
+    return float(value)
+
+
+def duration(text: str) -> float:
+    """``"1m30s"`` → 90.0 seconds; the notation of Go."""
+    sign, rest = (-1.0, text[1:]) if text.startswith("-") else (1.0, text)
+    if rest == "0":
+        return 0.0
+    parts = _DURATION.findall(rest)
+    if not parts or "".join(number + unit for number, unit in parts) != rest:
+        raise InvalidInput(f'invalid duration "{text}"', hint="Write 300ms, 90s, 1m30s or 2h.")
+    return sign * sum(float(number) * _SECONDS[unit] for number, unit in parts)
+
+
+def moment(text: str, now: float) -> float:
+    """A point in time, in seconds since the epoch: RFC 3339, Unix seconds, or a duration before *now*."""
+    from datetime import datetime
+
+    if re.fullmatch(r"\d+(\.\d+)?", text):
+        return float(text)
+    try:
+        return now - duration(text)
+    except InvalidInput:
+        pass
+    try:  # nine digits of a second are Docker's; datetime reads six
+        return datetime.fromisoformat(re.sub(r"(\.\d{6})\d+", r"\1", text)).timestamp()
+    except ValueError:
+        raise InvalidInput(
+            f'invalid value "{text}": failed to parse value as time or duration',
+            hint="Write 2026-01-31T12:00:00, Unix seconds, or how long ago: 10m.",
+        ) from None
+
+
+def assignment(text: str) -> tuple[str, str]:
+    """``"a=b"`` → ``("a", "b")``; ``"a"`` → ``("a", "")``. The form of labels and sysctls."""
+    key, _, value = text.partition("=")
+    if not key:
+        raise InvalidInput(f"invalid label '{text}': empty name")
+    return key, value
+
+
+def variable(text: str, inherited: dict[str, str] | None = None) -> str | None:
+    """One ``-e``: ``"A=b"`` as it is, ``"A"`` with its value in *inherited* (ours), None when it has none."""
+    name, equals, _ = text.partition("=")
+    if not name:
+        raise InvalidInput(f"invalid environment variable: {text}")
+    if equals:
+        return text
+    values = os.environ if inherited is None else inherited
+    return f"{name}={values[name]}" if name in values else None
+
+
+def variables_file(path: str) -> list[str]:
+    """The lines of an ``--env-file``: ``NAME=value``, or ``NAME`` to pass ours on; ``#`` starts a comment.
+
+    Nothing is unquoted, as in Docker: ``A="b"`` has the quotes in its value.
+    """
+    entries = []
+    for number, line in _lines(path):
+        name, equals, _ = line.partition("=")
+        if not name.strip():
+            raise InvalidInput(f"{path}: line {number}: no variable name on line '{line}'")
+        if any(character.isspace() for character in name):
+            raise InvalidInput(f"{path}: line {number}: variable '{name}' contains whitespaces")
+        entry = line if equals else variable(name)
+        if entry is not None:
+            entries.append(entry)
+    return entries
+
+
+def labels_file(path: str) -> list[str]:
+    """The lines of a ``--label-file``: ``key=value`` or ``key``."""
+    return [line for _, line in _lines(path)]
+
+
+def _lines(path: str) -> list[tuple[int, str]]:
+    try:
+        with open(path, "rb") as file:
+            text = file.read().removeprefix(b"\xef\xbb\xbf").decode()
+    except OSError as error:
+        raise InvalidInput(f"open {path}: {(error.strerror or str(error)).lower()}") from None
+    except UnicodeDecodeError:
+        raise InvalidInput(f"{path}: not UTF-8 text") from None
+    lines = ((number, line.lstrip()) for number, line in enumerate(text.splitlines(), 1))
+    return [(number, line) for number, line in lines if line and not line.startswith("#")]
+
+
+def ulimit(text: str) -> tuple[str, tuple[int, int]]:
+    """``"nofile=1024:2048"`` → ``("nofile", (1024, 2048))``: soft and hard; -1 is unlimited."""
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise InvalidInput(f"invalid ulimit argument: {text}", hint="Write nofile=1024 or nofile=1024:2048.")
+    if name not in _ULIMITS.split():
+        raise InvalidInput(f"invalid ulimit type: {name}", hint=f"Known: {_ULIMITS}.")
+    soft_text, colon, hard_text = value.partition(":")
+    try:
+        soft = int(soft_text)
+        hard = int(hard_text) if colon else soft
+    except ValueError:
+        raise InvalidInput(f"invalid ulimit value: {value}") from None
+    if hard != -1 and (soft == -1 or soft > hard):
+        raise InvalidInput(f"ulimit soft limit must be less than or equal to hard limit: {soft} > {hard}")
+    return name, (soft, hard)
+
+
+def device(text: str) -> str:
+    """``"/dev/fuse"`` → ``"/dev/fuse:/dev/fuse:rwm"``: host path, path inside, permissions."""
+    parts = text.split(":")
+    if len(parts) == 1:
+        parts = [text, text, "rwm"]
+    elif len(parts) == 2:
+        only_mode = re.fullmatch("[rwm]+", parts[1])
+        parts = [parts[0], parts[0], parts[1]] if only_mode else [*parts, "rwm"]
+    if len(parts) != 3 or not parts[0] or not parts[1].startswith("/"):
+        raise InvalidInput(f"invalid device specification: {text}", hint="Write /dev/fuse:/dev/fuse:rwm.")
+    source, target, mode = parts
+    if not re.fullmatch(r"(?!.*(.).*\1)[rwm]+", mode):
+        raise InvalidInput(f"invalid device mode: {mode}", hint="Permissions are r, w and m (mknod).")
+    return f"{source}:{target}:{mode}"
+
+
+def volume(text: str) -> dict[str, Any]:
+    """A ``-v``: the fields of a mount (kind, source, target, read_only, propagation, …).
+
+    ``/path`` alone is an anonymous volume, ``name:/path`` a named one, ``/host:/path`` a bind mount
+    whose missing source becomes a directory.
+    """
+    parts = text.split(":")
+    if len(parts) > 3 or not all(parts):
+        raise InvalidInput(f"invalid volume specification: '{text}'", hint="Write /host:/inside[:ro].")
+    source, target, modes = ("", parts[0], "") if len(parts) == 1 else (*parts[:2], *parts[2:], "")[:3]
+    if source.startswith((".", "~")):
+        source = os.path.abspath(os.path.expanduser(source))
+    fields: dict[str, Any] = {
+        "kind": "bind" if source.startswith("/") else "volume",
+        "source": os.path.normpath(source) if source.startswith("/") else source,
+        "target": _inside(target, text),
+    }
+    if fields["kind"] == "volume" and source and not _VOLUME_NAME.fullmatch(source):
+        raise InvalidInput(
+            f'"{source}" includes invalid characters for a local volume name, '
+            'only "[a-zA-Z0-9][a-zA-Z0-9_.-]" are allowed',
+            hint="A host directory needs an absolute path.",
+        )
+    for mode in filter(None, modes.split(",")):
+        if mode in ("ro", "rw"):
+            fields["read_only"] = mode == "ro"
+        elif mode in PROPAGATIONS and fields["kind"] == "bind":
+            fields["propagation"] = mode
+        elif mode not in ("z", "Z", "nocopy", "consistent", "cached", "delegated"):
+            raise InvalidInput(
+                f"invalid mode: {mode}", hint="Modes: ro, rw, z, Z, rprivate, rslave, rshared."
+            )
+    if fields["kind"] == "bind":
+        fields["create_source"] = True
+    return fields
+
+
+def mount(text: str) -> dict[str, Any]:
+    """A ``--mount``: ``type=bind,source=/host,target=/inside,readonly``; fields as :func:`volume`."""
+    import csv
+
+    fields: dict[str, Any] = {"kind": "volume", "source": "", "target": ""}
+    options: list[str] = []
+    for part in next(csv.reader([text]), []):
+        key, equals, value = part.partition("=")
+        key = key.strip().lower()
+        if key in ("readonly", "ro"):
+            if value.lower() not in ("", "1", "true", "0", "false"):
+                raise InvalidInput(f"invalid value for {key}: {value}")
+            fields["read_only"] = value.lower() in ("", "1", "true")
+        elif not equals and key not in ("bind-nonrecursive", "volume-nocopy"):
+            raise InvalidInput(f"invalid field '{part}' must be a key=value pair")
+        elif key == "type":
+            fields["kind"] = value.lower()
+        elif key in ("source", "src"):
+            relative = value.startswith((".", "~"))
+            fields["source"] = os.path.abspath(os.path.expanduser(value)) if relative else value
+        elif key in ("target", "dst", "destination"):
+            fields["target"] = value
+        elif key == "bind-propagation":
+            if value not in PROPAGATIONS:
+                raise InvalidInput(f"invalid propagation: {value}", hint=", ".join(PROPAGATIONS))
+            fields["propagation"] = value
+        elif key == "tmpfs-size":
+            options.append(f"size={size(value)}")
+        elif key == "tmpfs-mode":
+            options.append(f"mode={value}")
+        elif key not in (
+            "consistency",
+            "bind-nonrecursive",
+            "bind-recursive",
+            "volume-nocopy",
+            "volume-driver",
+        ):
+            raise InvalidInput(f"unexpected key '{key}' in '{part}'")
+    return _checked_mount(fields, options, text)
+
+
+def _checked_mount(fields: dict[str, Any], options: list[str], text: str) -> dict[str, Any]:
+    kind = fields["kind"]
+    if kind not in ("bind", "volume", "tmpfs"):
+        raise InvalidInput(f"invalid mount type: {kind!r}", hint="Types: bind, volume, tmpfs.")
+    if not fields["target"]:
+        raise InvalidInput("target is required")
+    fields["target"] = _inside(fields["target"], text)
+    if kind == "bind" and not fields["source"].startswith("/"):
+        raise InvalidInput('invalid mount config for type "bind": source must be an absolute path')
+    if kind == "tmpfs" and fields["source"]:
+        raise InvalidInput('invalid mount config for type "tmpfs": source must not be given')
+    if options and kind != "tmpfs":
+        raise InvalidInput(f'cannot mix "tmpfs-*" options with mount type "{kind}"')
+    if options:
+        fields["options"] = options
+    return fields
+
+
+def tmpfs(text: str) -> dict[str, Any]:
+    """A ``--tmpfs``: ``/run:size=64m,mode=1777``; fields as :func:`volume`."""
+    target, _, options = text.partition(":")
+    words = [word for word in options.split(",") if word]
+    return {
+        "kind": "tmpfs",
+        "source": "",
+        "target": _inside(target, text),
+        "read_only": "ro" in words,
+        "options": [word for word in words if word not in ("ro", "rw")],
+    }
+
+
+def _inside(target: str, text: str) -> str:
+    if not target.startswith("/"):
+        raise InvalidInput(
+            f"invalid mount path: '{target}' mount path must be absolute", hint=f"It stands in {text!r}."
+        )
+    target = os.path.normpath(target)
+    if target in ("/", "//"):
+        raise InvalidInput("invalid specification: destination can't be '/'")
+    return target
+
+
+def signal_name(text: str) -> str:
+    """``"9"``, ``"kill"``, ``"SIGKILL"`` → ``"SIGKILL"``; real-time signals stay numbers (``"35"``)."""
+    import signal
+
+    name = text.upper()
+    if name.isdigit():
+        number = int(name)
+        if number in {member.value for member in signal.Signals}:
+            return signal.Signals(number).name
+        if 0 < number <= signal.SIGRTMAX:
+            return name
+    else:
+        name = name if name.startswith("SIG") else f"SIG{name}"
+        if name in signal.Signals.__members__:
+            return name
+    raise InvalidInput(f"invalid signal: {text}", hint="Give a number or a name: 9, KILL, SIGTERM.")
