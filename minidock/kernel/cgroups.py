@@ -1,0 +1,235 @@
+"""Control groups: how much a container may use, and how to get hold of all its processes at once.
+
+The kernel has two interfaces. In **v1** every controller (memory, cpu, pids, …) is a directory tree of
+its own, and a container is one directory in each. In **v2** there is one tree and a container is one
+directory in it. Both are driven through files, and both look the same from here: a :class:`Cgroup`
+has *places*, a map from controller to directory (in v2 all of them are the same directory).
+cgroups_v1.py and cgroups_v2.py hold what differs, and which number goes into which file;
+cgroup_tree.py what they share.
+
+A container's cgroup is ``<parent>/<container id>``; everything below *parent* is minidock's, and
+nothing outside it is ever changed (except that v2's root must hand controllers down).
+
+Cost: making, entering and removing one takes about 0.3 ms, but the kernel makes the first move of a
+process in a while wait for an RCU grace period (5–15 ms asleep). A starter should let the child do
+its mounts meanwhile, and wait for :meth:`Cgroup.attach` only before exec.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+
+from minidock import trace
+from minidock.config import DEFAULT_ROOT
+from minidock.errors import KernelError
+from minidock.kernel import syscalls
+from minidock.kernel.cgroup_tree import Limits, Places, Setting, Statistics, children, hierarchies, processes
+
+# --- which kernel interface ----------------------------------------------------------------------
+
+
+def detect() -> str:
+    """The interface that this machine uses: "v1" or "v2"."""
+    return hierarchies()[0]
+
+
+def _driver() -> ModuleType:
+    if detect() == "v1":
+        from minidock.kernel import cgroups_v1
+
+        return cgroups_v1
+    from minidock.kernel import cgroups_v2
+
+    return cgroups_v2
+
+
+def parent_for(root: Path) -> str:
+    """The cgroup under which the containers of the state directory *root* live."""
+    if root == DEFAULT_ROOT:
+        return "minidock"
+    import hashlib
+
+    return f"minidock-{hashlib.sha256(os.fsencode(root)).hexdigest()[:8]}"
+
+
+# --- the mechanisms (lesson 03): each takes the places of a cgroup ---------------------------------
+
+
+@trace.mechanism(lesson=3)
+def create(parent: str, name: str) -> Places:
+    """Make the container's own cgroup: from then on its processes can be counted and held as one."""
+    places: Places = _driver().create(hierarchies()[1], parent, name)
+    return places
+
+
+@trace.mechanism(lesson=3)
+def limit(places: Places, settings: list[Setting]) -> None:
+    """Write the limits before the first process enters, so that none ever runs without them."""
+    _driver().limit(places, settings)
+
+
+@trace.mechanism(lesson=3)
+def attach(places: Places, pid: int) -> None:
+    """Move the process in: its children are born in the same cgroup and cannot leave it."""
+    for directory in dict.fromkeys(places.values()):
+        syscalls.write_file(f"{directory}/cgroup.procs", str(pid))
+
+
+@trace.mechanism(lesson=3)
+def freeze(places: Places, deadline: float) -> None:
+    """Stop every process at once: unlike SIGSTOP they cannot notice it, nor be woken by SIGCONT."""
+    _driver().freeze(places, deadline)
+
+
+@trace.mechanism(lesson=3)
+def thaw(places: Places) -> None:
+    """Let the frozen processes run on."""
+    _driver().thaw(places)
+
+
+@trace.mechanism(lesson=3)
+def kill_all(places: Places, deadline: float) -> None:
+    """Kill every process in the cgroup, also those that fork while we kill."""
+    _driver().kill_all(places, deadline)
+
+
+@trace.mechanism(lesson=3)
+def remove(places: Places, deadline: float) -> None:
+    """Remove the emptied cgroup: the kernel would keep it for ever."""
+    for directory in dict.fromkeys(places.values()):
+        _remove_tree(directory, deadline)
+
+
+def _remove_tree(directory: str, deadline: float) -> None:
+    """rmdir *directory* and the cgroups below it, which the container made; gone already is fine."""
+    while True:
+        try:
+            syscalls.rmdir(directory)
+            return
+        except KernelError as error:
+            if error.errno_name == "ENOENT":
+                return
+            if error.errno_name != "EBUSY" or time.monotonic() > deadline:
+                raise
+        # busy: cgroups inside, or killed processes that are still on their way out
+        for child in children(directory):
+            _remove_tree(f"{directory}/{child}", deadline)
+        time.sleep(0.001)
+
+
+# --- one container's cgroup ----------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class Cgroup:
+    """One cgroup, named as /proc/PID/cgroup names it: *name* is ``minidock/<container id>``."""
+
+    name: str
+    places: Places
+
+    @classmethod
+    def create(cls, name: str, parent: str) -> Cgroup:
+        """Make ``<parent>/<name>`` (and *parent*, when it is the first). An existing one is taken over."""
+        return cls(f"{parent}/{name}", create(parent, name))
+
+    @classmethod
+    def open(cls, name: str, parent: str) -> Cgroup:
+        """The cgroup ``<parent>/<name>`` where it exists; it may have no places at all (already removed)."""
+        found = {
+            controller: directory
+            for controller, root in hierarchies()[1].items()
+            if os.path.isdir(directory := f"{root}/{parent}/{name}")
+        }
+        return cls(f"{parent}/{name}", found)
+
+    def path(self, controller: str = "pids") -> Path | None:
+        """The directory of *controller*, or None where this machine lacks it."""
+        return Path(self.places[controller]) if controller in self.places else None
+
+    def apply(self, **limits: int | str | bool | None) -> None:
+        """Set limits: the fields of :class:`Limits` as keywords.
+
+        Raises InvalidInput for impossible combinations, MinidockError when the machine lacks the
+        controller, KernelError when the kernel refuses a value.
+        """
+        wanted = Limits(**limits)  # type: ignore[arg-type]
+        settings: list[Setting] = _driver().settings(wanted)
+        if settings:
+            limit(self.places, settings)
+
+    def attach(self, pid: int) -> None:
+        """Move process *pid* in (0: the caller)."""
+        attach(self.places, pid)
+
+    def freeze(self, timeout: float = 10.0) -> None:
+        """Stop all processes and wait until they stand; MinidockError after *timeout* seconds."""
+        freeze(self.places, time.monotonic() + timeout)
+
+    def thaw(self) -> None:
+        """Let all processes run on."""
+        thaw(self.places)
+
+    def frozen(self) -> bool:
+        """Whether the processes stand still."""
+        return bool(_driver().frozen(self.places))
+
+    def processes(self) -> list[int]:
+        """The pids in this cgroup and in those below it, as this pid namespace sees them."""
+        top = next(iter(self.places.values()), None)
+        return [] if top is None else processes(top)
+
+    def kill(self, timeout: float = 10.0) -> None:
+        """SIGKILL to every process inside, frozen ones too; returns when none is left.
+
+        Raises MinidockError when some survive *timeout* seconds (stuck inside the kernel).
+        """
+        kill_all(self.places, time.monotonic() + timeout)
+
+    def statistics(self) -> Statistics:
+        """What the cgroup uses now, and its limits."""
+        values: Statistics = _driver().statistics(self.places)
+        return values
+
+    def oom_kills(self) -> int:
+        """How many processes the kernel killed in here for want of memory."""
+        return int(_driver().oom_kills(self.places))
+
+    def remove(self, timeout: float = 5.0) -> None:
+        """Remove the cgroup; waits while killed processes are dying. Nothing happens when it is gone."""
+        remove(self.places, time.monotonic() + timeout)
+
+
+# --- what is left of minidock on the machine -----------------------------------------------------
+
+
+def parents() -> list[str]:
+    """The parent cgroups of all minidock state directories on this machine."""
+    names = {
+        name
+        for root in set(hierarchies()[1].values())
+        for name in children(root)
+        if name == "minidock" or name.startswith("minidock-")
+    }
+    return sorted(names)
+
+
+def leftovers(parent: str) -> list[str]:
+    """The names (container ids) of the cgroups that exist below *parent*."""
+    return sorted({name for root in set(hierarchies()[1].values()) for name in children(f"{root}/{parent}")})
+
+
+def remove_parent(parent: str) -> bool:
+    """Remove *parent* itself if nothing is left in it; whether it is gone afterwards."""
+    gone = True
+    for root in dict.fromkeys(hierarchies()[1].values()):
+        try:
+            os.rmdir(f"{root}/{parent}")
+        except FileNotFoundError:
+            continue
+        except OSError:
+            gone = False
+    return gone
