@@ -76,9 +76,13 @@ FLAGS = (
 # Flags of Docker whose engine comes later: never ignored in silence.
 _NETWORKS, _VOLUMES, _LIFE = "lesson 11 (networks)", "lesson 10 (volumes)", "lesson 09 (lifecycle)"
 _LATER = {
-    _NETWORKS: "add-host dns dns-option dns-search ip ip6 link link-local-ip mac-address network-alias publish",
+    _NETWORKS: (
+        "add-host dns dns-option dns-search ip ip6 link link-local-ip mac-address network-alias publish"
+    ),
     _VOLUMES: "volume-driver volumes-from",
-    _LIFE: "health-cmd health-interval health-retries health-start-interval health-start-period health-timeout",
+    _LIFE: (
+        "health-cmd health-interval health-retries health-start-interval health-start-period health-timeout"
+    ),
 }
 _NEVER = (
     "blkio-weight blkio-weight-device cgroup-parent cpu-rt-period cpu-rt-runtime device-cgroup-rule "
@@ -169,7 +173,8 @@ def _check(values: Values) -> None:
     for name in values["attach"]:
         if name.lower() not in ("stdin", "stdout", "stderr"):
             raise UsageError(
-                f'invalid argument "{name}" for "-a, --attach" flag: valid streams are STDIN, STDOUT and STDERR'
+                f'invalid argument "{name}" for "-a, --attach" flag: '
+                "valid streams are STDIN, STDOUT and STDERR"
             )
     for entry in values["security-opt"]:
         if entry.partition("=")[0] not in _SECURITY and entry.partition(":")[0] not in _SECURITY:

@@ -1,0 +1,330 @@
+"""From a wish to a specification: what the user asked for, what the image says, what Docker would do.
+
+The image gives defaults (command, environment, user, …), the user overrides them, Docker's rules fill the
+rest. The result is a :class:`Spec`, complete: starting it needs neither the image's config nor the user.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from minidock import notation
+from minidock.containers.spec import Limits, Mount, Namespaces, Security, Spec
+from minidock.errors import InvalidInput, NotFound
+from minidock.images.image import Image
+
+# What create and run understand, under Docker's long names with "_" for "-". Values may be text as on the
+# command line ("64m") or what it stands for (67108864).
+KNOWN = """
+    cap_add cap_drop cgroupns cpu_period cpu_quota cpu_shares cpus cpuset_cpus cpuset_mems device domainname
+    entrypoint env expose group_add hostname init interactive ipc label log_driver log_opt memory
+    memory_reservation memory_swap mount name network oom_kill_disable oom_score_adj pid pids_limit
+    privileged read_only rm security_opt shm_size stdin_once stop_signal stop_timeout sysctl tmpfs tty
+    ulimit user userns uts volume workdir
+"""
+MINIMUM_MEMORY = 6 << 20  # bytes; Docker's, below which nothing starts
+CPU_PERIOD = 100_000  # microseconds, the kernel's default
+
+Options = dict[str, Any]
+FindContainer = Callable[[str], str]  # name or id → long id
+
+
+def specification(
+    image: Image,
+    reference: str,
+    command: list[str] | None,
+    options: Options,
+    find_container: FindContainer,
+    student_layers: str = "",
+) -> Spec:
+    """Everything that decides how a container starts.
+
+    *reference* is the image as typed, *command* None for the image's own. Raises InvalidInput for options
+    that are unknown, malformed or contradict each other; NotFound for a container named in a namespace.
+    """
+    check_known(options)
+    settings = image.settings
+    entrypoint, words = _what_to_run(settings, options.get("entrypoint"), command)
+    directory = options.get("workdir") or settings.get("WorkingDir") or "/"
+    if not directory.startswith("/"):
+        raise InvalidInput(f"the working directory '{directory}' is invalid, it needs to be an absolute path")
+    return Spec(
+        id=os.urandom(32).hex(),
+        name=options.get("name") or "",
+        image=reference,
+        image_id=image.id,
+        layers=image.diff_ids,
+        created=now(),
+        arguments=entrypoint + words,
+        entrypoint=entrypoint,
+        command=words,
+        environment=_environment(settings.get("Env") or [], options.get("env") or []),
+        working_directory=directory,
+        user=options.get("user") or settings.get("User") or "",
+        hostname=_hostname(options),
+        domain_name=options.get("domainname") or "",
+        labels={**(settings.get("Labels") or {}), **_pairs(options.get("label"))},
+        tty=bool(options.get("tty")),
+        open_stdin=bool(options.get("interactive")),
+        stdin_once=bool(options.get("stdin_once")),
+        stop_signal=notation.signal_name(
+            options.get("stop_signal") or settings.get("StopSignal") or "SIGTERM"
+        ),
+        stop_timeout=_given(options, "stop_timeout", 10),
+        auto_remove=bool(options.get("rm")),
+        init=bool(options.get("init")),
+        group_add=list(map(str, options.get("group_add") or [])),
+        ulimits=_ulimits(options.get("ulimit")),
+        sysctls=_pairs(options.get("sysctl")),
+        shm_size=_number(options.get("shm_size"), notation.size) or 64 << 20,
+        oom_score_adj=_oom_score(options.get("oom_score_adj") or 0),
+        mounts=_mounts(options),
+        limits=limits(options),
+        security=_security(options),
+        namespaces=_namespaces(options, find_container),
+        log_options=_log_options(options),
+        exposed_ports=sorted({*(settings.get("ExposedPorts") or {}), *_ports(options.get("expose") or [])}),
+        volumes=sorted(settings.get("Volumes") or {}),
+        student_layers=student_layers,
+    )
+
+
+def check_known(options: Options) -> None:
+    """Raise InvalidInput for an option that create does not know, naming the nearest."""
+    known = KNOWN.split()
+    for name in options:
+        if name not in known:
+            import difflib
+
+            close = difflib.get_close_matches(name, known, n=1)
+            hint = f"Did you mean {close[0]}?" if close else f"Known: {', '.join(known)}."
+            raise InvalidInput(f"create: unknown option {name!r}", hint=hint)
+
+
+def now() -> str:
+    """RFC 3339 with nanoseconds, UTC: Docker's way to write a time."""
+    seconds, nanoseconds = divmod(time.time_ns(), 10**9)
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds)) + f".{nanoseconds:09d}Z"
+
+
+def _what_to_run(
+    settings: dict[str, Any], entrypoint: str | list[str] | None, command: list[str] | None
+) -> tuple[list[str], list[str]]:
+    """A new entrypoint drops the image's command: that was meant for the image's entrypoint."""
+    words = command or []
+    if entrypoint is None:
+        entry = list(settings.get("Entrypoint") or [])
+        words = list(words or settings.get("Cmd") or [])
+    elif isinstance(entrypoint, str):
+        entry = [entrypoint] if entrypoint else []
+    else:
+        entry = list(entrypoint)
+    if not entry and not words:
+        raise InvalidInput("no command specified", hint="The image has none either: give one after its name.")
+    return entry, list(words)
+
+
+def _environment(of_image: list[str], of_user: list[str] | dict[str, str]) -> list[str]:
+    """The user's variables, then those of the image that they do not replace. The last word wins."""
+    if isinstance(of_user, dict):
+        of_user = [f"{name}={value}" for name, value in of_user.items()]
+    merged = {entry.partition("=")[0]: entry for entry in of_user}
+    for entry in of_image:
+        merged.setdefault(entry.partition("=")[0], entry)
+    return list(merged.values())
+
+
+def _hostname(options: Options) -> str:
+    name: str = options.get("hostname") or ""
+    if name and options.get("uts") == "host":
+        raise InvalidInput("conflicting options: hostname and the UTS mode")
+    if not name and "host" in (options.get("network"), options.get("uts")):
+        return os.uname().nodename
+    return name
+
+
+def limits(options: Options) -> Limits:
+    """The resource limits among *options*, checked as Docker's daemon checks them."""
+    memory = _number(options.get("memory"), notation.size) or None
+    swap = _number(options.get("memory_swap"), notation.swap_size) or None
+    reservation = _number(options.get("memory_reservation"), notation.size) or None
+    if memory and memory < MINIMUM_MEMORY:
+        raise InvalidInput("Minimum memory limit allowed is 6MB")
+    if swap and not memory and swap != -1:
+        raise InvalidInput("You should always set the Memory limit when using Memoryswap limit, see usage")
+    if swap and memory and swap != -1 and swap < memory:
+        raise InvalidInput("Minimum memoryswap limit should be larger than memory limit, see usage")
+    if reservation and memory and reservation > memory:
+        raise InvalidInput("Minimum memory limit can not be less than memory reservation limit, see usage")
+    quota, period = options.get("cpu_quota") or None, options.get("cpu_period") or None
+    cpus = _number(options.get("cpus"), notation.processors)
+    if cpus:
+        available = os.cpu_count() or 1
+        if not 0.01 <= cpus <= available:
+            raise InvalidInput(
+                f"range of CPUs is from 0.01 to {available:.2f}, as there are only {available} CPUs available"
+            )
+        quota, period = round(cpus * CPU_PERIOD), CPU_PERIOD
+    pids = options.get("pids_limit")
+    return Limits(
+        memory=memory,
+        memory_swap=swap or (2 * memory if memory else None),  # Docker: as much swap as memory
+        memory_reservation=reservation,
+        cpu_quota=quota,
+        cpu_period=period,
+        cpu_shares=options.get("cpu_shares") or None,
+        cpuset_cpus=options.get("cpuset_cpus") or None,
+        cpuset_mems=options.get("cpuset_mems") or None,
+        pids=int(pids) if pids and int(pids) > 0 else None,
+        oom_kill_disable=bool(options.get("oom_kill_disable")),
+    )
+
+
+def _security(options: Options) -> Security:
+    security = Security(
+        privileged=bool(options.get("privileged")),
+        cap_add=list(options.get("cap_add") or []),
+        cap_drop=list(options.get("cap_drop") or []),
+        read_only_root=bool(options.get("read_only")),
+        devices=[notation.device(text) for text in options.get("device") or []],
+        options=list(options.get("security_opt") or []),
+    )
+    for text in security.options:
+        key, value = _security_option(text)
+        if key == "no-new-privileges":
+            security.no_new_privileges = value in ("", "true", "1")
+        elif key == "seccomp":
+            security.seccomp = _seccomp(value)
+        elif key == "systempaths" and value == "unconfined":
+            security.masked_paths, security.readonly_paths = [], []
+        elif key == "apparmor" and value != "unconfined":
+            raise InvalidInput(
+                f"minidock has no AppArmor profile {value!r}", hint="Only apparmor=unconfined is known."
+            )
+        elif key not in ("apparmor", "label"):  # no SELinux either: its labels change nothing
+            raise InvalidInput(f'invalid --security-opt 2: "{text}"')
+    return security
+
+
+def _security_option(text: str) -> tuple[str, str]:
+    """``"seccomp=x"`` or, the older spelling, ``"seccomp:x"``."""
+    separator = "=" if "=" in text else ":"
+    key, _, value = text.partition(separator)
+    return key, value
+
+
+def _seccomp(value: str) -> str:
+    if value in ("unconfined", "default", "builtin"):
+        return "default" if value == "builtin" else value
+    if value.lstrip().startswith("{"):
+        return value
+    try:
+        return Path(value).read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        why = getattr(error, "strerror", None) or "not a text file"
+        raise InvalidInput(f"opening seccomp profile ({value}) failed: {why.lower()}") from None
+
+
+def _namespaces(options: Options, find_container: FindContainer) -> Namespaces:
+    def chosen(option: str, default: str, *allowed: str) -> str:
+        value: str = options.get(option) or default
+        if value in (default, *allowed):
+            return value
+        kind, colon, name = value.partition(":")
+        if kind == "container" and colon and option not in ("uts", "userns", "cgroupns"):
+            return f"container:{find_container(name)}"
+        if option == "network":
+            raise NotFound(
+                f"network {value} not found",
+                hint="So far: none, host and container:ID. Networks come with lesson 11.",
+            )
+        raise InvalidInput(
+            f"--{option}: invalid {option} mode: {value}", hint=f"Modes: {', '.join((default, *allowed))}."
+        )
+
+    return Namespaces(
+        network=chosen("network", "none", "host"),
+        pid=chosen("pid", "private", "host"),
+        ipc=chosen("ipc", "private", "host", "shareable", "none"),
+        uts=chosen("uts", "private", "host"),
+        user=chosen("userns", "host", "private"),
+        cgroup=chosen("cgroupns", "private", "host"),
+    )
+
+
+def _mounts(options: Options) -> list[Mount]:
+    """All of -v, --mount and --tmpfs; each target once."""
+    parsers = (("volume", notation.volume), ("mount", notation.mount), ("tmpfs", notation.tmpfs))
+    mounts = []
+    for option, parse in parsers:
+        for value in options.get(option) or []:
+            mounts.append(Mount(**(parse(value) if isinstance(value, str) else value)))
+    seen: set[str] = set()
+    for mount in mounts:
+        if mount.target in seen:
+            raise InvalidInput(f"Duplicate mount point: {mount.target}")
+        seen.add(mount.target)
+        if mount.kind == "volume":
+            what = f"volume {mount.source!r}" if mount.source else f"anonymous volume at {mount.target}"
+            raise InvalidInput(
+                f"not yet: {what}: managed volumes come with lesson 10",
+                hint="Give a host directory: -v /path:/inside.",
+            )
+        if mount.kind == "bind" and not mount.create_source and not os.path.lexists(mount.source):
+            raise InvalidInput(
+                f'invalid mount config for type "bind": bind source path does not exist: {mount.source}'
+            )
+    return mounts
+
+
+def _log_options(options: Options) -> dict[str, str]:
+    driver = options.get("log_driver") or "json-file"
+    if driver not in ("json-file", "none"):
+        raise InvalidInput(f"minidock has no logging driver {driver!r}", hint="It has json-file and none.")
+    given = _pairs(options.get("log_opt"))
+    if given:
+        raise InvalidInput(f"not yet: --log-opt {next(iter(given))}: log rotation comes with lesson 09")
+    return {} if driver == "json-file" else {"driver": driver}
+
+
+def _ulimits(value: Any) -> dict[str, tuple[int, int]]:
+    items = value.items() if isinstance(value, dict) else value or []
+    return dict(notation.ulimit(item) if isinstance(item, str) else item for item in items)
+
+
+def _pairs(value: Any) -> dict[str, str]:
+    """Options such as --label: a dictionary, or ``["a=b"]``, or ``[("a", "b")]``."""
+    if isinstance(value, dict):
+        return {str(key): str(item) for key, item in value.items()}
+    return dict(notation.assignment(item) if isinstance(item, str) else item for item in value or [])
+
+
+def _ports(texts: list[str]) -> list[str]:
+    """``"80"`` → ``80/tcp``; ``"8000-8002/udp"`` → three."""
+    ports = []
+    for text in texts:
+        span, _, protocol = str(text).partition("/")
+        first, _, last = span.partition("-")
+        if not first.isdigit() or (last and not last.isdigit()):
+            raise InvalidInput(f"invalid range format for --expose: {text}")
+        ports += [f"{port}/{protocol or 'tcp'}" for port in range(int(first), int(last or first) + 1)]
+    return ports
+
+
+def _oom_score(value: int) -> int:
+    if not -1000 <= value <= 1000:
+        raise InvalidInput(f"Invalid value {value}, range for oom score adj is [-1000, 1000]")
+    return value
+
+
+def _number(value: Any, parse: Callable[[str], Any]) -> Any:
+    return parse(value) if isinstance(value, str) else value
+
+
+def _given(options: Options, name: str, default: int) -> int:
+    value = options.get(name)
+    return default if value is None else int(value)
