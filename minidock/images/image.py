@@ -1,0 +1,159 @@
+"""What an image is: a manifest that lists layers, and a config that says how to run them.
+
+    name ──▶ manifest ──▶ config   (Env, Cmd, …, the diff ids of the layers)
+                     └──▶ layers   (compressed tars, bottom first)
+
+Every arrow after the name is a digest. So the image's id, the digest of its config, pins everything
+that the container will see: the config holds the *diff ids*, the hashes of the uncompressed layers.
+
+Source: OCI image specification (manifest.md, config.md, image-index.md); Docker's image manifest v2.2.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from minidock.errors import MinidockError
+
+OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
+OCI_INDEX = "application/vnd.oci.image.index.v1+json"
+OCI_CONFIG = "application/vnd.oci.image.config.v1+json"
+OCI_LAYER = "application/vnd.oci.image.layer.v1.tar"  # also with +gzip, +zstd
+DOCKER_MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
+DOCKER_LIST = "application/vnd.docker.distribution.manifest.list.v2+json"
+MANIFESTS = (OCI_MANIFEST, DOCKER_MANIFEST)
+INDEXES = (OCI_INDEX, DOCKER_LIST)
+
+# What uname calls the processor → what Go, and so every registry, calls it.
+_MACHINES = {
+    "x86_64": ("amd64", ""),
+    "aarch64": ("arm64", "v8"),
+    "armv7l": ("arm", "v7"),
+    "armv6l": ("arm", "v6"),
+    "i686": ("386", ""),
+    "ppc64le": ("ppc64le", ""),
+    "s390x": ("s390x", ""),
+    "riscv64": ("riscv64", ""),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """One layer. *digest* and *size* (bytes) are those of the compressed blob, *diff_id* of the bare tar."""
+
+    digest: str
+    diff_id: str
+    size: int
+    media_type: str
+
+
+@dataclass(slots=True)
+class Image:
+    """One local image.
+
+    *names* are tag references in full (``docker.io/library/busybox:latest``), *repo_digests* the
+    digests under which registries know it (``docker.io/library/busybox@sha256:…``). *config* is the whole
+    config document; what a container starts with (Env, Cmd, …) is :attr:`settings`.
+    """
+
+    id: str  # "sha256:…", the digest of the config
+    digest: str  # "sha256:…", the digest of the manifest
+    media_type: str
+    config: dict[str, Any]
+    layers: list[Layer]  # bottom first
+    names: list[str] = field(default_factory=list)
+    repo_digests: list[str] = field(default_factory=list)
+    trees: Path | None = field(default=None, repr=False)  # where the extracted layers stand
+
+    @property
+    def short_id(self) -> str:
+        return short(self.id)
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The config's ``config`` member: Env, Cmd, Entrypoint, WorkingDir, User, Labels, …"""
+        return self.config.get("config") or {}
+
+    @property
+    def created(self) -> str:
+        """RFC 3339, as the builder wrote it; empty when it did not."""
+        return self.config.get("created") or ""
+
+    @property
+    def history(self) -> list[dict[str, Any]]:
+        """How the image was made, oldest step first."""
+        return self.config.get("history") or []
+
+    @property
+    def platform(self) -> str:
+        """``linux/amd64``, ``linux/arm64/v8``."""
+        parts = [self.config.get(key) for key in ("os", "architecture", "variant")]
+        return "/".join(str(part) for part in parts if part)
+
+    @property
+    def diff_ids(self) -> list[str]:
+        return [layer.diff_id for layer in self.layers]
+
+    @property
+    def dangling(self) -> bool:
+        """No tag points here any more: ``<none>:<none>`` in `minidock images`."""
+        return not self.names
+
+    @property
+    def size(self) -> int:
+        """Bytes that the files of all layers take, unpacked."""
+        return sum(self.layer_size(layer) for layer in self.layers)
+
+    def layer_size(self, layer: Layer) -> int:
+        """Bytes unpacked; the compressed size while the layer has not been extracted."""
+        if self.trees is not None:
+            try:
+                note = self.trees / f"{layer.diff_id.removeprefix('sha256:')}.json"
+                return int(json.loads(note.read_bytes())["size"])
+            except (OSError, ValueError, KeyError, TypeError):
+                pass
+        return layer.size
+
+
+def short(digest: str) -> str:
+    """The 12 digits that `docker images` shows."""
+    return digest.partition(":")[2][:12]
+
+
+def digest_of(data: bytes) -> str:
+    return "sha256:" + hashlib.sha256(data).hexdigest()
+
+
+def chain_ids(diff_ids: list[str]) -> list[str]:
+    """The name of each layer *on top of those below it*.
+
+    Two images share a stack of layers exactly when they share its chain id.
+    Source: OCI image specification, config.md, "Layer ChainID".
+    """
+    chain: list[str] = []
+    for diff_id in diff_ids:
+        chain.append(digest_of(f"{chain[-1]} {diff_id}".encode()) if chain else diff_id)
+    return chain
+
+
+def parse_document(data: bytes, where: str) -> dict[str, Any]:
+    """A manifest, index or config as a dictionary. Raises MinidockError that names *where* it stood."""
+    try:
+        document = json.loads(data)
+    except ValueError as error:
+        raise MinidockError(f"{where}: not valid JSON: {error}") from None
+    if not isinstance(document, dict):
+        raise MinidockError(f"{where}: must hold a JSON object, not {type(document).__name__}")
+    return document
+
+
+def host_platform() -> str:
+    """This machine as registries call it: ``linux/amd64``, ``linux/arm64/v8``."""
+    machine = os.uname().machine
+    architecture, variant = _MACHINES.get(machine, (machine, ""))
+    return f"linux/{architecture}" + (f"/{variant}" if variant else "")

@@ -1,0 +1,211 @@
+"""An OCI image layout: a directory of blobs named by their hash, and one index that gives them names.
+
+    oci-layout              {"imageLayoutVersion": "1.0.0"}
+    index.json              names → manifests
+    blobs/sha256/<hex>      manifests, configs and layers, each named by the hash of its content
+
+The standard's own directory format is minidock's database of images: `cat` reads it, `skopeo` copies
+from and to it (`skopeo inspect oci:/var/lib/minidock/images:docker.io/library/busybox:latest`).
+
+Source: OCI image specification, image-layout.md.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from minidock import files
+from minidock.errors import InvalidInput, MinidockError, NotFound
+from minidock.images import manifest, reference
+from minidock.images.image import OCI_INDEX, Image, Layer, parse_document
+
+NAME = "org.opencontainers.image.ref.name"  # the annotation that holds an entry's name
+DOCUMENT_LIMIT = 16 << 20  # bytes: no honest manifest or config is larger
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One line of index.json: what a name points to. *label* is the name as it was written, or empty."""
+
+    descriptor: dict[str, Any]
+
+    @property
+    def digest(self) -> str:
+        return str(self.descriptor["digest"])
+
+    @property
+    def label(self) -> str:
+        return str((self.descriptor.get("annotations") or {}).get(NAME, ""))
+
+    @property
+    def name(self) -> str:
+        """The name in full: other tools may have written ``busybox``. Empty when it is no reference."""
+        try:
+            return str(reference.parse(self.label).pinned()) if self.label else ""
+        except InvalidInput:
+            return ""
+
+    def named(self, name: str) -> Entry:
+        """The same content under another name (empty: under none)."""
+        annotations = dict(self.descriptor.get("annotations") or {})
+        annotations.pop(NAME, None)
+        if name:
+            annotations[NAME] = name
+        descriptor = {key: value for key, value in self.descriptor.items() if key != "annotations"}
+        return Entry({**descriptor, "annotations": annotations} if annotations else descriptor)
+
+
+class Layout:
+    """One OCI image layout on disk. Reading needs no lock: files appear complete, by rename."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.blobs = path / "blobs" / "sha256"
+        self.index_file = path / "index.json"
+
+    # --- blobs: content addressed by its hash -----------------------------------------------------
+
+    def blob_path(self, digest: str) -> Path:
+        """Where the blob stands or would stand. Raises InvalidInput for a malformed digest."""
+        reference.check_digest(digest)
+        return self.blobs / digest.removeprefix("sha256:")
+
+    def has_blob(self, digest: str, size: int | None = None) -> bool:
+        """Whether the blob is there (and has *size* bytes, when given)."""
+        try:
+            found = os.stat(self.blob_path(digest))
+        except FileNotFoundError:
+            return False
+        return size is None or found.st_size == size
+
+    def open_blob(self, digest: str) -> BinaryIO:
+        """The blob for reading, unchecked: who reads it hashes it. Raises NotFound."""
+        path = self.blob_path(digest)
+        try:
+            return open(path, "rb")
+        except FileNotFoundError:
+            raise NotFound(f"{path}: the blob is missing", hint=_REPAIR) from None
+
+    def read_blob(self, digest: str) -> bytes:
+        """A manifest or config, checked against its digest. Raises NotFound, MinidockError when damaged."""
+        with self.open_blob(digest) as file:
+            data = file.read(DOCUMENT_LIMIT + 1)
+        if len(data) > DOCUMENT_LIMIT or hashlib.sha256(data).hexdigest() != digest.removeprefix("sha256:"):
+            raise damaged(self.blob_path(digest))
+        return data
+
+    # --- the index: names for blobs ---------------------------------------------------------------
+
+    def entries(self) -> list[Entry]:
+        """What index.json lists, in its order. Raises MinidockError when the file is damaged."""
+        try:
+            data = self.index_file.read_bytes()
+        except FileNotFoundError:
+            return []
+        where = str(self.index_file)
+        try:
+            listed = parse_document(data, where)
+            if not isinstance(manifest.parse(data), manifest.Index):
+                raise MinidockError("it is no index of images")
+            return [Entry(descriptor) for descriptor in listed["manifests"]]
+        except MinidockError as error:
+            raise MinidockError(
+                f"{where}: the list of images is damaged: {str(error).removeprefix(where + ': ')}",
+                hint=f"Move {where} away: the list is then empty, and pulling again is quick because "
+                "the blobs are still there.",
+            ) from None
+
+    def write_entries(self, entries: list[Entry]) -> None:
+        """Replace index.json, atomically and durably. The caller holds the exclusive lock."""
+        index = {
+            "schemaVersion": 2,
+            "mediaType": OCI_INDEX,
+            "manifests": [entry.descriptor for entry in entries],
+        }
+        files.write_json(self.index_file, index, mode=0o644)
+
+    def create(self) -> None:
+        """Make the layout when it is not there yet."""
+        if self.index_file.exists() and self.blobs.is_dir():
+            return
+        self.blobs.mkdir(parents=True, exist_ok=True)
+        if not (self.path / "oci-layout").exists():
+            version = json.dumps({"imageLayoutVersion": "1.0.0"}).encode()
+            files.write_bytes(self.path / "oci-layout", version, mode=0o644, sync=False)
+        if not self.index_file.exists():
+            self.write_entries([])
+
+    # --- images -----------------------------------------------------------------------------------
+
+    def manifest_digest(self, digest: str) -> str:
+        """The digest of the image manifest that *digest* leads to: its own, or one that an index lists.
+
+        Of an index (one image for several platforms) the entry for this machine counts, else one that
+        is here at all. Raises NotFound when there is none.
+        """
+        content = self._manifest(digest)
+        if isinstance(content, manifest.Manifest):
+            return digest
+        present = [entry for entry in content.manifests if entry.platform and self.has_blob(entry.digest)]
+        if not present:
+            raise NotFound(f"{self.blob_path(digest)}: none of the images it lists is here", hint=_REPAIR)
+        try:
+            index = manifest.Index(content.media_type, tuple(present))
+            return manifest.choose_platform(index, manifest.host_platform()).digest
+        except NotFound:
+            return present[0].digest
+
+    def image(self, digest: str) -> Image:
+        """The image behind a manifest's or index's *digest*, without its names.
+
+        Raises NotFound when a part is missing, MinidockError when one is damaged; both name the file.
+        """
+        content = self._manifest(digest)
+        if isinstance(content, manifest.Index):
+            digest = self.manifest_digest(digest)
+            content = self._manifest(digest)
+        if not isinstance(content, manifest.Manifest):
+            raise MinidockError(f"{self.blob_path(digest)}: an index in an index is no image")
+        where = str(self.blob_path(content.config.digest))
+        config = parse_document(self.read_blob(content.config.digest), where)
+        rootfs = config.get("rootfs")
+        diff_ids = rootfs.get("diff_ids") if isinstance(rootfs, dict) else None
+        if not isinstance(diff_ids, list) or len(diff_ids) != len(content.layers):
+            raise MinidockError(
+                f"{where}: does not match the manifest {digest}, which lists {len(content.layers)} layers",
+                hint="The image is malformed: build or pull it again.",
+            )
+        layers = []
+        for layer, diff_id in zip(content.layers, diff_ids, strict=True):
+            reference.check_digest(str(diff_id))
+            layers.append(Layer(layer.digest, str(diff_id), layer.size, layer.media_type))
+        return Image(content.config.digest, digest, content.media_type, config, layers)
+
+    def _manifest(self, digest: str) -> manifest.Manifest | manifest.Index:
+        data = self.read_blob(digest)
+        try:
+            return manifest.parse(data)
+        except MinidockError as error:
+            raise MinidockError(f"{self.blob_path(digest)}: {error}", hint=error.hint) from None
+
+
+_REPAIR = "Pull the image again, or remove its name with `minidock rmi`."
+
+
+def damaged(path: Path) -> MinidockError:
+    """The error for a blob whose content is not what its name promises."""
+    return MinidockError(
+        f"{path}: the content does not match its digest (the file is damaged)",
+        hint=f"Delete it (rm {path}), then pull or load the image again.",
+    )
+
+
+def is_taken(error: OSError) -> bool:
+    """Whether a rename failed because somebody else put the same directory there first."""
+    return error.errno in (errno.ENOTEMPTY, errno.EEXIST)

@@ -1,0 +1,258 @@
+"""The local images: found by name, tag, digest or id; tagged; their layers ready to be mounted.
+
+The store is plain files that a student can read (see home.py, layout.py). New content comes in by a
+transaction (transaction.py); what is removed and what stays is decided in removal.py.
+
+    store = Store(Path("/var/lib/minidock"))
+    image = store.resolve("busybox")            # NotFound when there is none
+    lower = store.ensure_layers(image)          # extracted trees, bottom first
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from minidock.errors import InvalidInput, MinidockError, NotFound
+from minidock.images import reference
+from minidock.images.home import Home
+from minidock.images.image import MANIFESTS, Image, Layer, short
+from minidock.images.layout import Entry
+from minidock.images.transaction import LayerTree, Transaction, with_names
+
+
+@dataclass(frozen=True, slots=True)
+class Use:
+    """A container that needs an image: *layers* (diff ids) stay on disk as long as it exists."""
+
+    container: str  # long id
+    image_id: str
+    layers: tuple[str, ...]
+    running: bool = False
+
+
+class Store(Home):
+    """All images below one root directory. Cheap to make: nothing is read or created until needed.
+
+    *uses* tells which containers exist (the engine knows; this floor does not): nothing that they
+    need is ever removed. *max_layer_size* bounds an extracted layer, in bytes.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        *,
+        uses: Callable[[], Iterable[Use]] = tuple,
+        max_layer_size: int = 64 << 30,
+    ) -> None:
+        super().__init__(root)
+        self.uses = uses
+        self.max_layer_size = max_layer_size
+
+    # --- finding images ---------------------------------------------------------------------------
+
+    def resolve(self, text: str) -> Image:
+        """The image that *text* means: a name, name@digest, id, or the beginning of an id.
+
+        A name wins over an id that begins alike. Raises NotFound ("No such image: …"), InvalidInput
+        when the id is ambiguous, MinidockError when the image is damaged.
+        """
+        entries = self.layout.entries()
+        entry = find_name(entries, text)
+        if entry is not None:
+            return self._named(self.layout.image(entry.digest), entries)
+        candidates = {image.id: image for image in self._matching(entries, text)}
+        if len(candidates) > 1:
+            ids = ", ".join(sorted(short(each) for each in candidates))
+            raise InvalidInput(f"image id {text!r} is ambiguous: {ids}", hint="Type more of its digits.")
+        for image in candidates.values():
+            return image
+        raise NotFound(
+            f"No such image: {_shown(text)}",
+            hint="`minidock images` lists what is here; `minidock pull` fetches more.",
+        )
+
+    def find(self, text: str) -> Image | None:
+        """As :meth:`resolve`, but None when there is no such image."""
+        try:
+            return self.resolve(text)
+        except NotFound:
+            return None
+
+    def images(self, on_damage: Callable[[MinidockError], None] | None = None) -> list[Image]:
+        """Every image once, newest first, dangling ones included.
+
+        A damaged image raises MinidockError; with *on_damage* that gets the error, and the list goes on.
+        """
+        entries = self.layout.entries()
+        found: dict[str, Image] = {}
+        for digest in dict.fromkeys(entry.digest for entry in entries):
+            try:
+                image = self.layout.image(digest)
+            except MinidockError as error:
+                if on_damage is None:
+                    raise
+                on_damage(error)
+                continue
+            known = found.setdefault(image.id, image)
+            self._add_names(known, [each for each in entries if each.digest == digest])
+        return sorted(found.values(), key=lambda image: (image.created, image.id), reverse=True)
+
+    def _named(self, image: Image, entries: list[Entry]) -> Image:
+        self._add_names(image, [entry for entry in entries if self._leads_to(entry, image)])
+        return image
+
+    def _leads_to(self, entry: Entry, image: Image) -> bool:
+        if entry.digest == image.digest or entry.descriptor.get("mediaType") in MANIFESTS:
+            return entry.digest == image.digest
+        try:  # an index and the manifest it leads to are one image under two digests
+            return self.layout.manifest_digest(entry.digest) == image.digest
+        except MinidockError:
+            return False
+
+    def _add_names(self, image: Image, entries: list[Entry]) -> None:
+        image.trees = self.layers
+        for name in filter(None, (entry.name for entry in entries)):
+            names = image.repo_digests if "@" in name else image.names
+            if name not in names:
+                names.append(name)
+
+    def _matching(self, entries: list[Entry], text: str) -> list[Image]:
+        """The images whose id begins with *text*, or that have it as manifest digest (with the name)."""
+        name, _, digest = text.rpartition("@")
+        digits = digest.removeprefix("sha256:")
+        if not re.fullmatch("[0-9a-f]{1,64}", digits):
+            return []
+        images = self.images(on_damage=lambda _: None)
+        if name:  # busybox@sha256:…: the digest of a manifest that is here under that name
+            wanted = reference.parse(name).name
+            return [
+                image
+                for image in images
+                if digits == image.digest.removeprefix("sha256:")
+                and wanted in {reference.parse(each).name for each in image.names + image.repo_digests}
+            ]
+        whole = len(digits) == 64
+        return [
+            image
+            for image in images
+            if image.id.startswith(f"sha256:{digits}") or (whole and image.digest == f"sha256:{digits}")
+        ]
+
+    # --- names ------------------------------------------------------------------------------------
+
+    def tag(self, source: str, target: str) -> Image:
+        """Give the image *source* the additional name *target* (``latest`` when it has no tag).
+
+        Raises InvalidInput when *target* holds a digest: a digest is computed, never given.
+        """
+        parsed = reference.parse(target)
+        if parsed.digest:
+            raise InvalidInput(f"{target}: refusing to create a tag with a digest reference")
+        with self.lock():
+            entries = self.layout.entries()
+            image = self.resolve(source)
+            entry = next(each for each in entries if self._leads_to(each, image))
+            self.layout.write_entries(with_names(entries, entry, [str(parsed.pinned())]))
+        return self.resolve(image.id)
+
+    # --- new content ------------------------------------------------------------------------------
+
+    @contextmanager
+    def transaction(self) -> Iterator[Transaction]:
+        """Add blobs, layers and images: all or nothing, durable once the block has ended.
+
+        with store.transaction() as new:
+            with new.blob(digest) as file: file.write(...)
+            with new.layer(diff_id) as tree: tree.size = apply_layer(..., tree.path, ...)
+            new.put_image(manifest, media_type, ["docker.io/library/busybox:latest"])
+        """
+        new = Transaction(self)
+        try:
+            yield new
+            new.commit()
+        except Exception:
+            new.keep_finished_blobs()
+            raise
+        finally:
+            new.close()
+
+    @contextmanager
+    def new_layer(self, diff_id: str) -> Iterator[LayerTree]:
+        """Extract one layer into ``tree.path``; it appears as ``layers/<diff id>`` when the block ends.
+
+        Two processes may do this for the same layer at once: the first to finish is kept.
+        """
+        with self.transaction() as new, new.layer(diff_id) as tree:
+            yield tree
+
+    def put_image(self, manifest: bytes, media_type: str = "", names: Iterable[str] = ()) -> Image:
+        """Add an image whose config and layers are in the store (see Transaction.put_image)."""
+        with self.transaction() as new:
+            digest = new.put_image(manifest, media_type, names)
+        return self.resolve(digest)
+
+    # --- blobs, by way of the layout --------------------------------------------------------------
+
+    def blob_path(self, digest: str) -> Path:
+        return self.layout.blob_path(digest)
+
+    def has_blob(self, digest: str, size: int | None = None) -> bool:
+        return self.layout.has_blob(digest, size)
+
+    def open_blob(self, digest: str) -> BinaryIO:
+        return self.layout.open_blob(digest)
+
+    def read_blob(self, digest: str) -> bytes:
+        return self.layout.read_blob(digest)
+
+    # --- layers -----------------------------------------------------------------------------------
+
+    def ensure_layers(self, image: Image) -> list[Path]:
+        """The extracted trees of *image*, bottom first. A tree that is missing is extracted again."""
+        return [self.ensure_layer(layer) for layer in image.layers]
+
+    def ensure_layer(self, layer: Layer) -> Path:
+        """The extracted tree of one layer, made from its blob when it is missing.
+
+        Raises NotFound when the blob is missing too, MinidockError when it is damaged.
+        """
+        path = self.layer_path(layer.diff_id)
+        if path.is_dir():
+            return path
+        from minidock.images import layer as extraction
+
+        with self.open_blob(layer.digest) as blob, self.new_layer(layer.diff_id) as tree:
+            tree.size = extraction.apply_layer(
+                blob,
+                tree.path,
+                media_type=layer.media_type,
+                expected_digest=layer.digest,
+                expected_diff_id=layer.diff_id,
+                max_size=self.max_layer_size,
+            )
+        return path
+
+
+def find_name(entries: list[Entry], text: str) -> Entry | None:
+    """The entry that *text* names, or None when it is no name here (it may still be an id)."""
+    try:
+        wanted = str(reference.parse(text).pinned())
+    except InvalidInput:
+        return None
+    for entry in entries:
+        if entry.label == wanted:
+            return entry
+    # Other tools write names as they were typed: compare those in full.
+    return next((entry for entry in entries if entry.label and entry.name == wanted), None)
+
+
+def _shown(text: str) -> str:
+    try:
+        return reference.parse(text).pinned().familiar
+    except InvalidInput:
+        return text
