@@ -9,13 +9,13 @@ _COMMON = {"pidfd_send_signal": 424, "open_tree": 428, "move_mount": 429, "pidfd
            "mount_setattr": 442}
 NUMBERS = {
     "x86_64": _COMMON | {
-        "clone": 56, "capget": 125, "capset": 126, "pivot_root": 155, "prctl": 157, "mount": 165,
+        "clone": 56, "bpf": 321, "capget": 125, "capset": 126, "pivot_root": 155, "prctl": 157, "mount": 165,
         "umount2": 166, "sethostname": 170, "setdomainname": 171, "keyctl": 250, "ppoll": 271, "unshare": 272,
-        "prlimit64": 302, "setns": 308, "seccomp": 317},
+        "prlimit64": 302, "syncfs": 306, "setns": 308, "seccomp": 317},
     "aarch64": _COMMON | {
-        "clone": 220, "capget": 90, "capset": 91, "pivot_root": 41, "prctl": 167, "mount": 40, "umount2": 39,
-        "sethostname": 161, "setdomainname": 162, "keyctl": 219, "ppoll": 73, "unshare": 97, "prlimit64": 261,
-        "setns": 268, "seccomp": 277},
+        "clone": 220, "bpf": 280, "capget": 90, "capset": 91, "pivot_root": 41, "prctl": 167, "mount": 40,
+        "umount2": 39, "sethostname": 161, "setdomainname": 162, "keyctl": 219, "ppoll": 73, "unshare": 97,
+        "prlimit64": 261, "syncfs": 267, "setns": 268, "seccomp": 277},
 }
 
 MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC = 0x1, 0x2, 0x4, 0x8
@@ -38,6 +38,8 @@ PR_CAPBSET_READ, PR_CAPBSET_DROP = 23, 24
 PR_SET_CHILD_SUBREAPER, PR_SET_NO_NEW_PRIVS = 36, 38
 PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL = 47, 4
 SECCOMP_SET_MODE_FILTER = 1
+SIOCGIFFLAGS, SIOCSIFFLAGS = 0x8913, 0x8914
+BPF_PROG_LOAD, BPF_PROG_ATTACH = 5, 8
 LINUX_CAPABILITY_VERSION_3 = 0x20080522
 KEYCTL_JOIN_SESSION_KEYRING = 1
 SIGCHLD = 17

@@ -16,9 +16,11 @@ from typing import Any, NoReturn
 from minidock import trace
 from minidock.errors import InvalidInput, MinidockError
 from minidock.kernel.constants import *  # noqa: F403 (callers write syscalls.MS_BIND)
-from minidock.kernel.door import Pathname, address, buffer, encode, fork_by_clone, request, syscall
+from minidock.kernel.door import Pathname, buffer, encode, fork_by_clone, request, syscall
 from minidock.kernel.door import forbid_imports as forbid_imports
 from minidock.kernel.door import raise_for as raise_for
+from minidock.kernel.privileges import *  # noqa: F403 (and syscalls.capset)
+from minidock.kernel.privileges import prctl
 
 PAGE = 4096  # bytes of mount options; the kernel silently cuts what is longer
 
@@ -193,6 +195,24 @@ def pidfd_send_signal(descriptor: int, signal: int) -> None:
         syscall("pidfd_send_signal", descriptor, int(signal), None, 0)
 
 
+def set_parent_death_signal(signal: int, parent: int | None = None) -> None:
+    """Ask for *signal* when the parent thread dies; a change of user ids cancels it, so ask after that.
+
+    A parent that died before this call sends nothing. Pass *parent*, a pidfd of it opened before the
+    fork (getppid() answers 0 in a new pid namespace, dead or alive), to close that gap: if the parent
+    is gone the signal is sent here.
+    """
+    prctl("PR_SET_PDEATHSIG", int(signal))
+    if parent is not None and _has_ended(parent):
+        kill(os.getpid(), signal)
+
+
+def _has_ended(pidfd: int) -> bool:
+    """Whether the process behind *pidfd* ended: its descriptor is then readable (pidfd_open(2))."""
+    readable = struct.pack("ihh", pidfd, 1, 0)  # struct pollfd with POLLIN
+    return syscall("ppoll", buffer(readable), 1, bytes(16), None, 0) > 0
+
+
 def sethostname(name: str) -> None:
     """sethostname(2): name this UTS namespace."""
     with request("sethostname", name=name):
@@ -205,137 +225,19 @@ def setdomainname(name: str) -> None:
         syscall("setdomainname", name, len(encode(name)))
 
 
-# --- prctl: what a process is and may become -----------------------------------------------------
+def bpf(command: str, attributes: bytes) -> int:
+    """bpf(2): load or attach an eBPF program; *attributes* is the start of union bpf_attr."""
+    with request("bpf", command=command) as taken:
+        result: int = syscall("bpf", globals()[command], attributes, len(attributes))
+        taken.result = f"descriptor {result}" if command == "BPF_PROG_LOAD" else ""
+    return result
 
 
-def _prctl(option: str, value: int, argument: int = 0) -> int:
-    with request("prctl", option=option, value=value):
-        return syscall("prctl", globals()[option], value, argument, 0, 0)
-
-
-def set_parent_death_signal(signal: int, parent: int | None = None) -> None:
-    """Ask for *signal* when the parent thread dies; a change of user ids cancels it, so ask after that.
-
-    A parent that died before this call sends nothing. Pass *parent*, a pidfd of it opened before the
-    fork (getppid() answers 0 in a new pid namespace, dead or alive), to close that gap: if the parent
-    is gone the signal is sent here.
-    """
-    _prctl("PR_SET_PDEATHSIG", int(signal))
-    if parent is not None and _has_ended(parent):
-        kill(os.getpid(), signal)
-
-
-def _has_ended(pidfd: int) -> bool:
-    """Whether the process behind *pidfd* ended: its descriptor is then readable (pidfd_open(2))."""
-    readable = struct.pack("ihh", pidfd, 1, 0)  # struct pollfd with POLLIN
-    return syscall("ppoll", buffer(readable), 1, bytes(16), None, 0) > 0
-
-
-def set_no_new_privs() -> None:
-    """From here no execve gives more privileges (setuid bits and file capabilities are ignored)."""
-    _prctl("PR_SET_NO_NEW_PRIVS", 1)
-
-
-def set_dumpable(dumpable: bool) -> None:
-    """Forbid (or allow) ptrace and /proc/PID access by processes of the same user."""
-    _prctl("PR_SET_DUMPABLE", int(dumpable))
-
-
-def set_child_subreaper() -> None:
-    """Become the parent of orphaned descendants, so that their exit codes arrive here."""
-    _prctl("PR_SET_CHILD_SUBREAPER", 1)
-
-
-def set_keepcaps(keep: bool) -> None:
-    """Keep the permitted capabilities when the user id changes from 0."""
-    _prctl("PR_SET_KEEPCAPS", int(keep))
-
-
-def drop_bounding(capability: int) -> None:
-    """Remove a capability from the bounding set: no program started later can get it."""
-    _prctl("PR_CAPBSET_DROP", capability)
-
-
-def bounding_has(capability: int) -> bool:
-    """Whether the bounding set holds *capability*; False for one this kernel does not know. Unrecorded."""
-    try:
-        return syscall("prctl", PR_CAPBSET_READ, capability, 0, 0, 0) == 1
-    except OSError:
-        return False
-
-
-def ambient_clear() -> None:
-    """Empty the ambient capability set, which would survive execve."""
-    _prctl("PR_CAP_AMBIENT", PR_CAP_AMBIENT_CLEAR_ALL)
-
-
-def seccomp_install(program: bytes) -> None:
-    """seccomp(2): filter this process's system calls by *program*, an array of struct sock_filter.
-
-    Needs no_new_privs or CAP_SYS_ADMIN; cannot be taken back.
-    """
-    instructions = buffer(program)
-    filters = struct.pack("H6xP", len(program) // 8, address(instructions))  # struct sock_fprog
-    with request("seccomp", mode="SECCOMP_SET_MODE_FILTER", instructions=len(program) // 8):
-        syscall("seccomp", SECCOMP_SET_MODE_FILTER, 0, filters)
-
-
-# --- users, capabilities, limits -----------------------------------------------------------------
-
-
-def capget() -> tuple[int, int, int]:
-    """capget(2): this thread's (effective, permitted, inheritable) capabilities as bit masks. Unrecorded."""
-    words = buffer(bytes(24))
-    syscall("capget", struct.pack("Ii", LINUX_CAPABILITY_VERSION_3, 0), words)
-    low, high = struct.unpack("3I", bytes(words)[:12]), struct.unpack("3I", bytes(words)[12:])
-    return low[0] | high[0] << 32, low[1] | high[1] << 32, low[2] | high[2] << 32
-
-
-def capset(effective: int, permitted: int, inheritable: int) -> None:
-    """capset(2): set this thread's capabilities from bit masks."""
-    masks = {"effective": effective, "permitted": permitted, "inheritable": inheritable}
-    words = [mask & 0xFFFFFFFF for mask in masks.values()] + [mask >> 32 for mask in masks.values()]
-    with request("capset", **{name: f"{mask:016x}" for name, mask in masks.items()}):
-        syscall("capset", struct.pack("Ii", LINUX_CAPABILITY_VERSION_3, 0), struct.pack("6I", *words))
-
-
-def setgroups(groups: list[int]) -> None:
-    """setgroups(2): set the supplementary groups."""
-    with request("setgroups", groups=groups):
-        os.setgroups(groups)
-
-
-def setresuid(real: int, effective: int, saved: int) -> None:
-    """setresuid(2): become another user."""
-    with request("setresuid", real=real, effective=effective, saved=saved):
-        os.setresuid(real, effective, saved)
-
-
-def setresgid(real: int, effective: int, saved: int) -> None:
-    """setresgid(2): become another group."""
-    with request("setresgid", real=real, effective=effective, saved=saved):
-        os.setresgid(real, effective, saved)
-
-
-def setrlimit(resource: str, soft: int, hard: int) -> None:
-    """prlimit(2) on this process: *resource* is a key of RLIMITS ("nofile"); -1 means unlimited."""
-    if resource not in RLIMITS:
-        raise InvalidInput(f"ulimit {resource!r}: unknown", hint=f"Known: {', '.join(sorted(RLIMITS))}.")
-    with request("setrlimit", resource=resource, soft=soft, hard=hard):
-        limits = struct.pack("QQ", soft % 2**64, hard % 2**64)
-        syscall("prlimit64", 0, RLIMITS[resource], limits, None)
-
-
-def umask(mask: int) -> int:
-    """umask(2): set the mode bits that new files lack; returns the old mask."""
-    with request("umask", mask=oct(mask)):
-        return os.umask(mask)
-
-
-def keyctl_join_session_keyring(name: str) -> int:
-    """keyctl(2): start a session keyring, so that the container cannot read the keys of its starter."""
-    with request("keyctl", command="KEYCTL_JOIN_SESSION_KEYRING", name=name):
-        return syscall("keyctl", KEYCTL_JOIN_SESSION_KEYRING, name)
+def ioctl(descriptor: int, command: str, argument: bytes) -> bytes:
+    """ioctl(2), the *command* by its name; returns *argument* as the kernel left it."""
+    with request("ioctl", descriptor=descriptor, command=command):
+        answer: bytes = fcntl.ioctl(descriptor, globals()[command], argument)
+    return answer
 
 
 # --- files of the kernel: /proc, /sys, cgroups ---------------------------------------------------
@@ -385,6 +287,16 @@ def memfd_seal(descriptor: int) -> None:
     with request("fcntl", descriptor=descriptor, command="F_ADD_SEALS"):
         seals = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
         fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, seals)
+
+
+def syncfs(directory: Pathname) -> None:
+    """syncfs(2): bring everything written to the filesystem that holds *directory* to disk."""
+    with request("syncfs", path=os.fspath(directory)):
+        descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            syscall("syncfs", descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def openat2(directory: int, path: Pathname, flags: int, resolve: int, mode: int = 0) -> int:
