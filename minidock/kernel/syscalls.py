@@ -228,16 +228,15 @@ def setdomainname(name: str) -> None:
 def bpf(command: str, attributes: bytes) -> int:
     """bpf(2): load or attach an eBPF program; *attributes* is the start of union bpf_attr."""
     with request("bpf", command=command) as taken:
-        result: int = syscall("bpf", globals()[command], attributes, len(attributes))
+        result = syscall("bpf", globals()[command], attributes, len(attributes))
         taken.result = f"descriptor {result}" if command == "BPF_PROG_LOAD" else ""
     return result
 
 
 def ioctl(descriptor: int, command: str, argument: bytes) -> bytes:
-    """ioctl(2), the *command* by its name; returns *argument* as the kernel left it."""
+    """ioctl(2) by the *command*'s name; returns *argument* as the kernel left it."""
     with request("ioctl", descriptor=descriptor, command=command):
-        answer: bytes = fcntl.ioctl(descriptor, globals()[command], argument)
-    return answer
+        return fcntl.ioctl(descriptor, globals()[command], argument)
 
 
 # --- files of the kernel: /proc, /sys, cgroups ---------------------------------------------------

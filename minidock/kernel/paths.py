@@ -1,0 +1,60 @@
+"""Where a path of the container lies on the host, without falling for the image's symbolic links."""
+
+from __future__ import annotations
+
+import os
+import struct
+from pathlib import Path
+
+from minidock.errors import InvalidInput
+from minidock.kernel.constants import RESOLVE_IN_ROOT
+from minidock.kernel.door import syscall
+
+MOST_LINKS = 40  # as the kernel allows in one lookup
+
+
+def inside(root: Path, path: str | Path, *, directory: bool = True) -> Path:
+    """The host's path of the container's *path*, created where it is missing (a directory, or a file).
+
+    Symbolic links are followed as the container would follow them: an image whose /proc points to /etc
+    must not make us mount over the host's /etc. Raises InvalidInput when nothing can be made there.
+    Source: openat2(2), RESOLVE_IN_ROOT.
+    """
+    top = os.open(root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        return _inside(top, os.path.normpath(f"/{path}"), directory, MOST_LINKS)
+    except OSError as error:
+        raise InvalidInput(f"{path}: cannot be made inside the image: {error.strerror}") from None
+    finally:
+        os.close(top)
+
+
+def _inside(top: int, path: str, directory: bool, links: int) -> Path:
+    found = _look_up(top, path)
+    if found:
+        return found
+    if not links:
+        raise InvalidInput(f"{path}: too many symbolic links inside the image")
+    above, name = os.path.split(path)
+    parent = _inside(top, above, True, links - 1)
+    target = parent / name
+    if target.is_symlink():  # it points to what does not exist yet: make that
+        return _inside(top, os.path.normpath(os.path.join(above, target.readlink())), directory, links - 1)
+    if directory:
+        target.mkdir(mode=0o755)
+    else:
+        target.touch(mode=0o644)
+    return target
+
+
+def _look_up(top: int, path: str) -> Path | None:
+    """Follow *path* as in a chroot to the directory *top*; None when it does not exist."""
+    how = struct.pack("QQQ", os.O_PATH | os.O_CLOEXEC, 0, RESOLVE_IN_ROOT)
+    try:
+        found = syscall("openat2", top, path, how, len(how))
+    except FileNotFoundError:
+        return None
+    try:
+        return Path(os.readlink(f"/proc/self/fd/{found}"))
+    finally:
+        os.close(found)
