@@ -10,23 +10,15 @@ Source: OCI image specification, manifest.md, image-index.md; Docker "Image Mani
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import dataclass, field
 from typing import Any
 
 from minidock import trace
 from minidock.errors import InvalidInput, MinidockError, NotFound
-from minidock.images import reference
+from minidock.images import image, reference
+from minidock.images.image import INDEXES, MANIFESTS, OCI_CONFIG, OCI_INDEX, OCI_MANIFEST
 
-OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
-OCI_INDEX = "application/vnd.oci.image.index.v1+json"
-OCI_CONFIG = "application/vnd.oci.image.config.v1+json"
-DOCKER_MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
-DOCKER_LIST = "application/vnd.docker.distribution.manifest.list.v2+json"
 DOCKER_CONFIG = "application/vnd.docker.container.image.v1+json"
-
-MANIFESTS = (OCI_MANIFEST, DOCKER_MANIFEST)
-INDEXES = (OCI_INDEX, DOCKER_LIST)
 ACCEPT = ", ".join((*MANIFESTS, *INDEXES))
 
 MAX_SIZE = 4 << 20  # bytes; the distribution specification's limit for a manifest
@@ -42,25 +34,8 @@ _ARCHITECTURES = {
     "i386": "386",
     "i686": "386",
 }
-_KNOWN_ARCHITECTURES = frozenset(
-    [
-        "386",
-        "amd64",
-        "arm",
-        "arm64",
-        "loong64",
-        "mips",
-        "mips64",
-        "mips64le",
-        "mipsle",
-        "ppc64",
-        "ppc64le",
-        "riscv64",
-        "s390x",
-        "wasm",
-    ]
-)
-_KNOWN_SYSTEMS = frozenset(["linux", "windows", "darwin", "freebsd"])
+_KNOWN_ARCHITECTURES = frozenset(("386", "amd64", "arm", "arm64", "loong64", "ppc64le", "riscv64", "s390x"))
+_KNOWN_SYSTEMS = frozenset(("linux", "windows", "darwin", "freebsd"))
 _DEFAULT_VARIANT = {"arm64": "v8", "amd64": "v1", "arm": "v7"}  # what an unnamed variant means
 
 
@@ -106,9 +81,7 @@ def parse_platform(text: str) -> Platform:
 
 def host_platform() -> Platform:
     """The platform of this machine."""
-    machine = os.uname().machine
-    architecture, _, variant = _ARCHITECTURES.get(machine, machine).partition("/")
-    return Platform("linux", architecture, variant)
+    return parse_platform(image.host_platform())
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +128,7 @@ def parse(data: bytes, content_type: str = "") -> Manifest | Index:
     if not isinstance(value, dict):
         raise MinidockError("the manifest is not a JSON object")
     declared = content_type.partition(";")[0].strip()
-    if "manifest.v1+" in declared or value.get("schemaVersion") == 1:
+    if "distribution.manifest.v1+" in declared or value.get("schemaVersion") == 1:
         raise MinidockError(
             "this image has the obsolete schema 1 format", hint="Push it again with a current tool."
         )

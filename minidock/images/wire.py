@@ -41,6 +41,10 @@ class Unreachable(MinidockError):
     status = 503
 
 
+class NotHttp(Unreachable):
+    """Something answers, and it is not HTTP: perhaps TLS."""
+
+
 class Interrupted(MinidockError):
     """The connection broke in the middle. Asking again may well help."""
 
@@ -208,6 +212,11 @@ def backoff(attempts: int, first: float = 0.25) -> Iterator[bool]:
         yield number == attempts - 1
 
 
+def same_origin(one: str, other: str) -> bool:
+    """Whether both URLs lead to the same scheme, host and port."""
+    return urlsplit(one)[:2] == urlsplit(other)[:2]
+
+
 def shown(url: str) -> str:
     """*url* for messages and traces: without passwords, signatures and upload states."""
     parts = urlsplit(url)
@@ -222,7 +231,7 @@ def _headers_for_redirect(headers: dict[str, str], old: str, new: str) -> dict[s
     before, after = urlsplit(old), urlsplit(new)
     if before.scheme == "https" and after.scheme != "https":
         raise MinidockError(f"{shown(old)} redirects to plain HTTP ({shown(new)}): refused")
-    if (before.scheme, before.netloc) == (after.scheme, after.netloc):
+    if same_origin(old, new):
         return headers
     # A redirect to a storage host is not a reason to hand it our password or token.
     return {name: value for name, value in headers.items() if name.lower() != "authorization"}
@@ -255,7 +264,7 @@ class _errors_of:  # noqa: N801 (reads as a phrase: with _errors_of(url))
             return
         host = urlsplit(self.url).netloc.rpartition("@")[2]
         if isinstance(error, http.client.BadStatusLine) and not isinstance(error, ConnectionError):
-            raise Unreachable(f"{host}: what answers there is not an HTTP server") from None
+            raise NotHttp(f"{host}: what answers there is not an HTTP server") from None
         what = "fell silent" if isinstance(error, TimeoutError) else "broke the connection"
         raise Interrupted(f"{host}: the server {what} during {shown(self.url)}") from None
 
