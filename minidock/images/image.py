@@ -111,13 +111,17 @@ class Image:
 
     def layer_size(self, layer: Layer) -> int:
         """Bytes unpacked; the compressed size while the layer has not been extracted."""
-        if self.trees is not None:
-            try:
-                note = self.trees / f"{layer.diff_id.removeprefix('sha256:')}.json"
-                return int(json.loads(note.read_bytes())["size"])
-            except (OSError, ValueError, KeyError, TypeError):
-                pass
-        return layer.size
+        unpacked = unpacked_size(self.trees, layer.diff_id) if self.trees else None
+        return layer.size if unpacked is None else unpacked
+
+
+def unpacked_size(trees: Path, diff_id: str) -> int | None:
+    """Bytes of a layer's files, as noted beside its tree when it was extracted; None when it was not."""
+    try:
+        note = json.loads((trees / f"{diff_id.removeprefix('sha256:')}.json").read_bytes())
+        return int(note["size"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def short(digest: str) -> str:
