@@ -14,11 +14,11 @@ class MountLike(Protocol):
     """What a picture needs to know of one mount (see the kernel's mountinfo, proc_pid_mountinfo(5))."""
 
     @property
-    def mount_id(self) -> int: ...
+    def id(self) -> int: ...
     @property
-    def parent_id(self) -> int: ...
+    def parent(self) -> int: ...
     @property
-    def mount_point(self) -> str: ...
+    def path(self) -> str: ...
     @property
     def fstype(self) -> str: ...
     @property
@@ -63,8 +63,8 @@ class MountTree:
         drawing.text(x, y, self.title, bold=True)
         for number, (depth, mount) in enumerate(self.rows, start=1):
             left, top = x + depth * 16, y + number * LINE
-            name = _short(mount.mount_point, 34)
-            if mount.mount_point in self.fresh:
+            name = _short(mount.path, 34)
+            if mount.path in self.fresh:
                 drawing.box(left - 4, top - 14, len(name) * CHARACTER + 8, LINE - 2, svg.GREEN)
             drawing.text(left, top, name)
             drawing.text(x + 330, top, mount.fstype, colour=svg.SOFT)
@@ -79,7 +79,7 @@ class MountTree:
         return drawing.render()
 
     def __repr__(self) -> str:
-        rows = "\n".join(f"{'  ' * depth}{m.mount_point}  ({m.fstype})" for depth, m in self.rows)
+        rows = "\n".join(f"{'  ' * depth}{m.path}  ({m.fstype})" for depth, m in self.rows)
         return f"{self.title}\n{rows}"
 
 
@@ -104,12 +104,12 @@ class BeforeAndAfter:
 
 def _walk(mounts: Sequence[MountLike]) -> list[tuple[int, MountLike]]:
     """(depth, mount) from the root down, in the order in which the mounts were made."""
-    known = {mount.mount_id for mount in mounts}
+    known = {mount.id for mount in mounts}
     children: dict[int, list[MountLike]] = {}
     roots = []
     for mount in mounts:
-        if mount.parent_id in known and mount.parent_id != mount.mount_id:
-            children.setdefault(mount.parent_id, []).append(mount)
+        if mount.parent in known and mount.parent != mount.id:
+            children.setdefault(mount.parent, []).append(mount)
         else:
             roots.append(mount)
     rows: list[tuple[int, MountLike]] = []
@@ -117,7 +117,7 @@ def _walk(mounts: Sequence[MountLike]) -> list[tuple[int, MountLike]]:
     while waiting:
         depth, mount = waiting.pop()
         rows.append((depth, mount))
-        waiting += [(depth + 1, child) for child in reversed(children.get(mount.mount_id, []))]
+        waiting += [(depth + 1, child) for child in reversed(children.get(mount.id, []))]
     return rows
 
 

@@ -1,0 +1,222 @@
+"""``minidock lab list|start|check|hint|reset|board``: the labs from the terminal."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from minidock import files, sandbox
+from minidock.engine import Engine
+from minidock.errors import InvalidInput, MinidockError, NotFound
+from minidock.lab import workshop
+from minidock.lab.workshop import Lab, Workshop
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+IMAGE = "busybox"  # what the last task of a lab runs on the student's layer
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Give *parser* the lab verbs."""
+    verbs = parser.add_subparsers(dest="verb", metavar="COMMAND", required=True)
+    verbs.add_parser("list", help="The labs, their points, and how far you are")
+    for verb, words in (
+        ("start", "Put the lab's skeleton into your workshop"),
+        ("check", "Check your work, in a world that cannot hurt the machine"),
+        ("hint", "A hint for one task, stronger each time"),
+        ("reset", "Begin the lab again; your file is kept beside the fresh one"),
+    ):
+        each = verbs.add_parser(verb, help=words, allow_abbrev=False)
+        each.add_argument("lab", help="its number: 01")
+        if verb == "check":
+            each.add_argument("task", nargs="?", type=int, help="only this task")
+        if verb == "hint":
+            each.add_argument("task", type=int)
+            each.add_argument("--strength", type=int, choices=(1, 2, 3))
+    board = verbs.add_parser("board", help="For instructors: who is where, from progress files")
+    board.add_argument("directories", nargs="+", type=Path, metavar="DIR", help="students' workshops")
+
+
+def run(arguments: argparse.Namespace, engine: Engine) -> int:
+    """Run the chosen verb; returns the exit code (check: 0 only when everything passed)."""
+    if arguments.verb == "list":
+        return _list(Workshop.open())
+    if arguments.verb == "board":
+        return _board(arguments.directories)
+    lab, shop = workshop.find(arguments.lab), Workshop.open()
+    if arguments.verb == "start":
+        target = shop.start(lab)
+        print(f"{target} is yours to write. Check it with: sudo minidock lab check {lab.number}")
+    elif arguments.verb == "reset":
+        kept = shop.reset(lab)
+        print(f"{shop.file(lab)} is the skeleton again." + (f" Your file is kept as {kept}." if kept else ""))
+    elif arguments.verb == "hint":
+        strength, words = shop.hint(lab, arguments.task, arguments.strength)
+        print(f"Task {arguments.task}, hint {strength} of {len(lab.task(arguments.task).hints)}: {words}")
+    else:
+        return check(lab, shop, engine, arguments.task)
+    return 0
+
+
+def check(lab: Lab, shop: Workshop, engine: Engine, task: int | None = None) -> int:
+    """Run the lab's checks on the student's file, show the results and record the progress."""
+    if task is not None:
+        lab.task(task)
+    if not shop.file(lab).exists():
+        raise NotFound(f"{shop.file(lab)}: no such file", hint=f"Start with: minidock lab start {lab.number}")
+    results = run_checks(lab, shop.directory, engine)
+    if task is not None:
+        results = [result for result in results if result["task"] == task]
+    _record(lab, shop, results)
+    _show(lab, results)
+    return 0 if all(result["outcome"] == "passed" for result in results) else 1
+
+
+def run_checks(lab: Lab, directory: Path, engine: Engine) -> list[dict[str, Any]]:
+    """Every check of *lab* on the layers in *directory*, in a throwaway world.
+
+    Returns, in order, ``{"name", "task", "outcome": "passed|failed|blocked", "call", "result",
+    "expected", "next_step"}``.
+    """
+    with tempfile.TemporaryDirectory(prefix="minidock-lab.") as name:
+        place = Path(name)
+        scratch, report = place / "scratch", place / "report"
+        scratch.mkdir()
+        report.mkdir()
+        engine.pull_if_missing(IMAGE)
+        with open(report / "image.tar", "wb") as file:
+            engine.save([IMAGE], file)
+        outcome = sandbox.run(
+            sandbox.Job(
+                arguments=[
+                    *(sys.executable, "-m", "pytest", "-q", "-p", "minidock.lab.checks"),
+                    *("-p", "no:cacheprovider", "-c", os.devnull, "--rootdir", str(lab.directory)),
+                    *("--basetemp", str(scratch / "pytest"), str(lab.directory / "checks.py")),
+                ],
+                environment={
+                    "PATH": os.environ.get("PATH", "/usr/bin:/bin"),
+                    "HOME": str(scratch),
+                    "TMPDIR": str(scratch),
+                    "PYTHONPATH": str(REPOSITORY),
+                    "PYTHONDONTWRITEBYTECODE": "1",
+                    "MINIDOCK_LAB": lab.number,
+                    "MINIDOCK_LAYERS": str(directory),
+                    "MINIDOCK_LAB_RESULTS": str(report / "results.json"),
+                    "MINIDOCK_LAB_IMAGE": str(report / "image.tar"),
+                },
+                scratch=str(scratch),
+                # Containers of the last task need cgroups; results must reach us.
+                writable=[str(report), "/sys/fs/cgroup"],
+            )
+        )
+        try:
+            results: list[dict[str, Any]] = files.read_json(report / "results.json")
+        except NotFound:
+            why = "they took too long" if outcome.out_of_time else f"exit code {outcome.exit_code}"
+            last = outcome.output.strip().splitlines()[-1:] or [""]
+            raise MinidockError(f"lab {lab.number}: the checks did not finish ({why}). {last[0]}") from None
+    return results
+
+
+def _record(lab: Lab, shop: Workshop, results: list[dict[str, Any]]) -> None:
+    now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    checks = shop.record(lab).setdefault("checks", {})
+    for result in results:
+        entry = checks.setdefault(result["name"], {"attempts": 0, "task": result["task"]})
+        entry["outcome"] = result["outcome"]
+        if result["outcome"] != "blocked":
+            entry["attempts"] += 1
+        if result["outcome"] == "passed":
+            entry.setdefault("passed_at", now)
+    shop.record(lab)["last_check"] = now
+    shop.save()
+
+
+def points(lab: Lab, record: dict[str, Any]) -> int:
+    """Points earned: a task's points count when all of its checks passed."""
+    checks = record.get("checks", {}).values()
+    earned = 0
+    for task in lab.tasks:
+        own = [entry for entry in checks if entry["task"] == task.number]
+        if own and all(entry["outcome"] == "passed" for entry in own):
+            earned += task.points
+    return earned
+
+
+def _show(lab: Lab, results: list[dict[str, Any]]) -> None:
+    from rich.console import Console
+    from rich.markup import escape
+
+    console = Console(highlight=False, soft_wrap=True)
+    marks = {"passed": "[green]✔[/]", "failed": "[red]✘[/]", "blocked": "[yellow]•[/]"}
+    for task in lab.tasks:
+        own = [result for result in results if result["task"] == task.number]
+        if not own:
+            continue
+        console.print(f"[bold]Task {task.number}: {escape(task.title)}[/] ({task.points} points)")
+        for result in own:
+            name = result["name"].removeprefix("test_").replace("_", " ")
+            blocked = f", {escape(result['result'])}" if result["outcome"] == "blocked" else ""
+            console.print(f"  {marks[result['outcome']]} {name}{blocked}")
+            if result["outcome"] == "failed":
+                rows = (("called", "call"), ("got", "result"), ("expected", "expected"), ("try", "next_step"))
+                for label, key in rows:
+                    if result[key]:
+                        console.print(f"      {label:<9}{escape(result[key])}")
+    passed = sum(result["outcome"] == "passed" for result in results)
+    console.print(f"{passed} of {len(results)} checks pass.")
+
+
+def _list(shop: Workshop) -> int:
+    rows = []
+    for lab in workshop.labs():
+        record = shop.progress.get(lab.number, {})
+        state = f"{points(lab, record)}/{lab.points}" if record else "not started"
+        minutes = sum(task.minutes for task in lab.tasks)
+        rows.append((lab.number, lab.title, str(len(lab.tasks)), f"{minutes} min", state))
+    _table(("LAB", "TITLE", "TASKS", "TIME", "POINTS"), rows)
+    return 0
+
+
+def _board(directories: list[Path]) -> int:
+    """One row a student and lab: points, the task at hand, minutes spent, the check that fails most."""
+    rows = []
+    for directory in directories:
+        path = directory / "progress.json" if directory.is_dir() else directory
+        progress = files.read_json(path)
+        if not isinstance(progress, dict):
+            raise InvalidInput(f"{path}: not a progress file")
+        student = path.parent.parent.name if path.parent.name == "mydock" else path.parent.name
+        for lab in workshop.labs():
+            record = progress.get(lab.number)
+            if record is None:
+                continue
+            checks = record.get("checks", {})
+            open_tasks = [entry["task"] for entry in checks.values() if entry["outcome"] != "passed"]
+            hardest = max(checks, key=lambda name: checks[name]["attempts"], default="")
+            at = f"task {min(open_tasks)}" if open_tasks else ("done" if checks else "started")
+            score = f"{points(lab, record)}/{lab.points}"
+            rows.append((student, lab.number, score, at, _minutes(record), hardest.removeprefix("test_")))
+    _table(("STUDENT", "LAB", "POINTS", "AT", "MINUTES", "MOST TRIED CHECK"), rows)
+    return 0
+
+
+def _minutes(record: dict[str, Any]) -> str:
+    try:
+        times = [
+            time.mktime(time.strptime(record[key], "%Y-%m-%dT%H:%M:%SZ")) for key in ("started", "last_check")
+        ]
+    except (KeyError, ValueError):
+        return "-"
+    return str(round((times[1] - times[0]) / 60))
+
+
+def _table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
+    widths = [max(len(row[column]) for row in [head, *rows]) + 3 for column in range(len(head))]
+    for row in [head, *rows]:
+        print("".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
