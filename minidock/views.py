@@ -49,7 +49,7 @@ class Snapshot:
 
 
 def snapshot() -> Snapshot:
-    """Look at the machine now. What ends while we look is left out."""
+    """Look at the machine now. What ends while we look, and what we may not look at, is left out."""
     seen = Snapshot()
     for entry in sorted((name for name in os.listdir(PROC) if name.isdigit()), key=int):
         try:
@@ -68,7 +68,7 @@ def snapshot() -> Snapshot:
                 elif space.startswith("net:"):
                     for link in _links(entry):
                         seen.link[f"{link} in {space}"] = ""
-        except (FileNotFoundError, ProcessLookupError):
+        except (FileNotFoundError, ProcessLookupError, PermissionError):
             continue
     for place, directories, _ in os.walk(CGROUPS):
         for name in directories:

@@ -87,7 +87,7 @@ def _display(observation: Observation) -> None:
     except ImportError:
         print(repr(observation))
         return
-    if get_ipython() is None:  # type: ignore[no-untyped-call]
+    if get_ipython() is None:
         print(repr(observation))
     else:
-        display(observation)
+        display(observation)  # type: ignore[no-untyped-call]
