@@ -46,6 +46,7 @@ def _must(result: int, what: str) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    _set_hypothesis_profile()
     if os.geteuid() != 0:
         raise pytest.UsageError("minidock's tests make real containers: run them as root (sudo make test)")
     if hasattr(config, "workerinput"):  # an xdist worker: the controller has prepared everything
@@ -56,6 +57,17 @@ def pytest_configure(config: pytest.Config) -> None:
     for name in ("MINIDOCK_ROOT", "MINIDOCK_CONFIG", "MINIDOCK_LAYERS"):
         os.environ.pop(name, None)
     config.stash[_before] = leaks.snapshot()
+
+
+def _set_hypothesis_profile() -> None:
+    """Short in `make test`, long in `make fuzz`; never a deadline: other processes share the machine."""
+    try:
+        import hypothesis
+    except ModuleNotFoundError:  # the VM has only what its subset needs
+        return
+    hypothesis.settings.register_profile("short", deadline=None, max_examples=50, database=None)
+    hypothesis.settings.register_profile("long", deadline=None, max_examples=20_000, database=None)
+    hypothesis.settings.load_profile("long" if os.environ.get("MINIDOCK_LONG") else "short")
 
 
 _before = pytest.StashKey[leaks.Snapshot]()
@@ -76,6 +88,10 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 
 
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    skipped = terminalreporter.stats.get("skipped", [])
+    if skipped:
+        # A skip is not a pass: say so where nobody can miss it.
+        terminalreporter.section(f"{len(skipped)} tests were SKIPPED, see above why", yellow=True, bold=True)
     found = config.stash.get(_leaked, [])
     if found:
         terminalreporter.section("left behind by the tests", red=True, bold=True)

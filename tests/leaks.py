@@ -1,7 +1,7 @@
 """What a test run may leave behind, and proof that it did not.
 
-Used by conftest.py, and from the shell around the notebooks: ``leaks.py snapshot FILE`` before and
-``leaks.py compare FILE BASE`` after. What carries the run's own marks (its base directory, the cgroup
+Used by conftest.py, and by setup/world.sh around the notebooks: ``leaks.py begin ROOT`` makes a base
+directory, notes what there is and prints it; ``leaks.py end BASE`` clears away and tells what was left. What carries the run's own marks (its base directory, the cgroup
 parents of its roots) is always a leak. What merely looks like minidock's (an interface ``minidock0``,
 a cgroup ``minidock-…``) counts when MINIDOCK_LEAKS=strict, that is when nobody else works here: `make
 test` says so.
@@ -21,7 +21,6 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
 
 Snapshot = dict[str, list[str]]
 
@@ -226,8 +225,10 @@ def _nft_tables() -> list[str]:
 
 def _minidock_processes() -> list[str]:
     """``pid command line`` of processes that run minidock or hold the state of a test run."""
-    found = []
+    found, ourselves = [], _ancestors()
     for process in Path("/proc").glob("[0-9]*"):
+        if int(process.name) in ourselves:
+            continue
         try:
             command = (process / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
             cgroups = (process / "cgroup").read_text()
@@ -241,6 +242,14 @@ def _minidock_processes() -> list[str]:
     return found
 
 
+def _ancestors() -> set[int]:
+    found, pid = set(), os.getpid()
+    while pid > 0:
+        found.add(pid)
+        pid = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+    return found
+
+
 def _test_files(process: Path) -> list[str]:
     try:
         links = [os.readlink(each) for each in (process / "fd").iterdir()]
@@ -249,18 +258,35 @@ def _test_files(process: Path) -> list[str]:
     return [link for link in links if "/minidock-t" in link and "/r" in link]
 
 
+def begin(root: Path) -> Path:
+    """For a shell script: a base directory whose one state root is *root*, and what existed before."""
+    base = make_base()
+    (base / "roots").write_text(f"{root}\n")
+    (base / "before.json").write_text(json.dumps(snapshot()))
+    return base
+
+
+def end(base: Path) -> list[str]:
+    """The counterpart of :func:`begin`: what was left behind, after clearing it away."""
+    before: Snapshot = json.loads((base / "before.json").read_text())
+    found = compare(before, base)
+    sweep(base)
+    return found
+
+
 def main(arguments: list[str]) -> int:
-    if arguments[:1] == ["snapshot"]:
-        Path(arguments[1]).write_text(json.dumps(snapshot()))
-        return 0
-    if arguments[:1] == ["compare"]:
-        before: Any = json.loads(Path(arguments[1]).read_text())
-        found = compare(before, Path(arguments[2]))
-        for line in found:
-            print(f"left behind: {line}", file=sys.stderr)
-        return 1 if found else 0
-    print(__doc__, file=sys.stderr)
-    return 2
+    match arguments:
+        case ["begin", root]:
+            print(begin(Path(root)))
+        case ["end", base]:
+            found = end(Path(base))
+            for line in found:
+                print(f"left behind: {line}", file=sys.stderr)
+            return 1 if found else 0
+        case _:
+            print(__doc__, file=sys.stderr)
+            return 2
+    return 0
 
 
 if __name__ == "__main__":

@@ -1,0 +1,19 @@
+#!/usr/bin/env bash
+# Opens the course in JupyterLab: on loopback, with a token, on port 8888 or the next free one.
+#   MINIDOCK_LAB_ADDRESS (127.0.0.1) and MINIDOCK_LAB_PORT (8888) change where it listens; in a VM, whose port is
+#   forwarded from the laptop's loopback, the address has to be 0.0.0.0.
+set -euo pipefail
+
+repository=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+venv=${MINIDOCK_VENV:-$repository/.venv}
+start=/lab
+[ ! -e "$repository/notebooks/00_start_here.ipynb" ] || start=/lab/tree/notebooks/00_start_here.ipynb
+
+# Lessons and Jupyter's terminals say `minidock` and mean this one.
+export PATH=$venv/bin:$PATH
+cd "$repository"
+exec "$venv/bin/jupyter" lab --allow-root --no-browser \
+    --ServerApp.ip="${MINIDOCK_LAB_ADDRESS:-127.0.0.1}" \
+    --ServerApp.port="${MINIDOCK_LAB_PORT:-8888}" --ServerApp.port_retries=50 \
+    --ServerApp.root_dir="$repository" --LabApp.default_url="$start" \
+    --LabApp.news_url=None --LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate
