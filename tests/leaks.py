@@ -1,10 +1,10 @@
 """What a test run may leave behind, and proof that it did not.
 
 Used by conftest.py, and by setup/world.sh around the notebooks: ``leaks.py begin ROOT`` makes a base
-directory, notes what there is and prints it; ``leaks.py end BASE`` clears away and tells what was left. What carries the run's own marks (its base directory, the cgroup
-parents of its roots) is always a leak. What merely looks like minidock's (an interface ``minidock0``,
-a cgroup ``minidock-…``) counts when MINIDOCK_LEAKS=strict, that is when nobody else works here: `make
-test` says so.
+directory, notes what there is and prints it; ``leaks.py end BASE`` clears away and tells what was left.
+What carries the run's own marks (its base directory, the cgroup parents of its roots) is always a leak.
+What merely looks like minidock's (an interface ``minidock0``, a cgroup ``minidock-…``) counts when
+MINIDOCK_LEAKS=strict, that is when nobody else works here: `make test` says so.
 """
 
 from __future__ import annotations
