@@ -200,11 +200,13 @@ def set_parent_death_signal(signal: int, parent: int | None = None) -> None:
 
     A parent that died before this call sends nothing. Pass *parent*, a pidfd of it opened before the
     fork (getppid() answers 0 in a new pid namespace, dead or alive), to close that gap: if the parent
-    is gone the signal is sent here.
+    is gone the signal is sent here, and MinidockError raised in who survives it. Process 1 of a pid
+    namespace does: it ignores even SIGKILL from inside.
     """
     prctl("PR_SET_PDEATHSIG", int(signal))
     if parent is not None and _has_ended(parent):
         kill(os.getpid(), signal)
+        raise MinidockError("the process that started this one has ended")
 
 
 def _has_ended(pidfd: int) -> bool:

@@ -20,7 +20,7 @@ InChild = Callable[..., Any]
 
 @pytest.fixture
 def layers(overlay_dir: Path) -> Callable[..., list[Path]]:
-    """``layers(3)``: three directories, top first; each holds its number in `number` and a file of its own."""
+    """``layers(3)``: three directories, top first; each holds its number in `number`, and an own file."""
 
     def make(count: int, prefix: str = "") -> list[Path]:
         made = []
