@@ -65,7 +65,7 @@ def run(job: Job) -> Outcome:
         except BaseException:
             helper.terminate()  # the helper ends its world on SIGTERM, see main()
             raise
-    text, _, report = output.decode(errors="replace").rpartition("\n")
+    text, _, report = output.decode(errors="replace").rstrip().rpartition("\n")
     try:
         ending = json.loads(report)
         return Outcome(ending["exit_code"], ending["out_of_time"], text)

@@ -165,7 +165,7 @@ def _in_words(error: BaseException) -> str:
         return f"not written yet ({error})" if str(error) else "not written yet"
     where = ""
     for frame in traceback.extract_tb(error.__traceback__):
-        if "/minidock/" not in frame.filename and not frame.filename.endswith("checks.py"):
+        if frame.filename.startswith(os.environ["MINIDOCK_LAYERS"]):
             where = f" ({Path(frame.filename).name}, line {frame.lineno})"
     kind = "" if isinstance(error, MinidockError) else f"{type(error).__name__}: "
     return f"{kind}{error}{where}"
