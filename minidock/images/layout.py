@@ -23,7 +23,7 @@ from typing import Any, BinaryIO
 from minidock import files
 from minidock.errors import InvalidInput, MinidockError, NotFound
 from minidock.images import manifest, reference
-from minidock.images.image import OCI_INDEX, Image, Layer, parse_document
+from minidock.images.image import OCI_INDEX, Image, Layer, digest_of, parse_document
 
 NAME = "org.opencontainers.image.ref.name"  # the annotation that holds an entry's name
 DOCUMENT_LIMIT = 16 << 20  # bytes: no honest manifest or config is larger
@@ -149,7 +149,7 @@ class Layout:
         Of an index (one image for several platforms) the entry for this machine counts, else one that
         is here at all. Raises NotFound when there is none.
         """
-        content = self._manifest(digest)
+        _, content = self._manifest(digest)
         if isinstance(content, manifest.Manifest):
             return digest
         present = [entry for entry in content.manifests if entry.platform and self.has_blob(entry.digest)]
@@ -166,33 +166,43 @@ class Layout:
 
         Raises NotFound when a part is missing, MinidockError when one is damaged; both name the file.
         """
-        content = self._manifest(digest)
+        data, content = self._manifest(digest)
         if isinstance(content, manifest.Index):
-            digest = self.manifest_digest(digest)
-            content = self._manifest(digest)
+            data, content = self._manifest(self.manifest_digest(digest))
         if not isinstance(content, manifest.Manifest):
             raise MinidockError(f"{self.blob_path(digest)}: an index in an index is no image")
-        where = str(self.blob_path(content.config.digest))
-        config = parse_document(self.read_blob(content.config.digest), where)
-        rootfs = config.get("rootfs")
-        diff_ids = rootfs.get("diff_ids") if isinstance(rootfs, dict) else None
-        if not isinstance(diff_ids, list) or len(diff_ids) != len(content.layers):
-            raise MinidockError(
-                f"{where}: does not match the manifest {digest}, which lists {len(content.layers)} layers",
-                hint="The image is malformed: build or pull it again.",
-            )
-        layers = []
-        for layer, diff_id in zip(content.layers, diff_ids, strict=True):
-            reference.check_digest(str(diff_id))
-            layers.append(Layer(layer.digest, str(diff_id), layer.size, layer.media_type))
-        return Image(content.config.digest, digest, content.media_type, config, layers)
+        config = self.read_blob(content.config.digest)
+        return read_image(data, config, content.media_type, str(self.blob_path(digest)))
 
-    def _manifest(self, digest: str) -> manifest.Manifest | manifest.Index:
+    def _manifest(self, digest: str) -> tuple[bytes, manifest.Manifest | manifest.Index]:
         data = self.read_blob(digest)
         try:
-            return manifest.parse(data)
+            return data, manifest.parse(data)
         except MinidockError as error:
             raise MinidockError(f"{self.blob_path(digest)}: {error}", hint=error.hint) from None
+
+
+def read_image(manifest_data: bytes, config_data: bytes, media_type: str, where: str) -> Image:
+    """Put manifest and config together. Both must have been checked against their digests already.
+
+    Raises MinidockError, which names *where* the manifest came from, when the two do not match.
+    """
+    content = manifest.parse(manifest_data, media_type)
+    if not isinstance(content, manifest.Manifest):
+        raise MinidockError(f"{where}: an index where the manifest of an image belongs")
+    config = parse_document(config_data, f"the config of {where}")
+    rootfs = config.get("rootfs")
+    diff_ids = rootfs.get("diff_ids") if isinstance(rootfs, dict) else None
+    if not isinstance(diff_ids, list) or len(diff_ids) != len(content.layers):
+        raise MinidockError(
+            f"{where}: lists {len(content.layers)} layers, its config does not list the same",
+            hint="The image is malformed: build or pull it again.",
+        )
+    layers = []
+    for part, diff_id in zip(content.layers, map(str, diff_ids), strict=True):
+        reference.check_digest(diff_id)
+        layers.append(Layer(part.digest, diff_id, part.size, part.media_type))
+    return Image(content.config.digest, digest_of(manifest_data), content.media_type, config, layers)
 
 
 _REPAIR = "Pull the image again, or remove its name with `minidock rmi`."

@@ -11,7 +11,7 @@ transaction (transaction.py); what is removed and what stays is decided in remov
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -214,10 +214,28 @@ class Store(Home):
 
     def ensure_layers(self, image: Image) -> list[Path]:
         """The extracted trees of *image*, bottom first. A tree that is missing is extracted again."""
-        return [self.ensure_layer(layer) for layer in image.layers]
+        trees: list[Path] = []
+        for layer in image.layers:
+            trees.append(self.ensure_layer(layer, parents=trees[::-1]))
+        return trees
 
-    def ensure_layer(self, layer: Layer) -> Path:
+    @contextmanager
+    def hold(self, image: Image) -> Iterator[list[Path]]:
+        """The extracted trees of *image*, bottom first, which nobody removes while the block runs.
+
+        `create` writes the container's config inside: from then on :attr:`uses` protects the layers.
+        """
+        while True:
+            paths = self.ensure_layers(image)
+            with self.lock(shared=True):
+                if all(path.is_dir() for path in paths):  # not removed between the two lines above
+                    yield paths
+                    return
+
+    def ensure_layer(self, layer: Layer, parents: Sequence[Path] = ()) -> Path:
         """The extracted tree of one layer, made from its blob when it is missing.
+
+        *parents* are the trees of the layers below it, topmost first (see layer.inherit_parents).
 
         Raises NotFound when the blob is missing too, MinidockError when it is damaged.
         """
@@ -234,6 +252,7 @@ class Store(Home):
                 expected_digest=layer.digest,
                 expected_diff_id=layer.diff_id,
                 max_size=self.max_layer_size,
+                parents=parents,
             )
         return path
 

@@ -104,28 +104,40 @@ class Transaction:
     # --- new content ------------------------------------------------------------------------------
 
     @contextmanager
+    def scratch(self) -> Iterator[BlobWriter]:
+        """Write a temporary file, hashed; it goes with the transaction unless :meth:`add_blob` takes it."""
+        path = self.directory / "partial" / os.urandom(8).hex()
+        with open(path, "xb", buffering=0) as file:
+            yield BlobWriter(file, path)
+
+    @contextmanager
     def blob(self, digest: str | None = None, size: int | None = None) -> Iterator[BlobWriter]:
         """Write one blob. At the end of the block its digest (and size) must be the expected ones.
 
         Without *digest* the content names itself: read ``writer.digest`` afterwards.
         """
-        path = self.directory / "partial" / os.urandom(8).hex()
-        try:
-            with open(path, "xb", buffering=0) as file:
-                writer = BlobWriter(file, path)
-                yield writer
-            if digest is not None and writer.digest != digest:
-                raise MinidockError(f"digest mismatch: expected {digest}, got {writer.digest}")
-            if size is not None and writer.size != size:
-                raise MinidockError(f"{writer.digest}: expected {size} bytes, got {writer.size}")
-            self.add_blob(path, writer.digest)
-        finally:
-            path.unlink(missing_ok=True)
+        with self.scratch() as writer:
+            yield writer
+        if digest is not None and writer.digest != digest:
+            raise MinidockError(f"digest mismatch: expected {digest}, got {writer.digest}")
+        if size is not None and writer.size != size:
+            raise MinidockError(f"{writer.digest}: expected {size} bytes, got {writer.size}")
+        self.add_blob(writer.path, writer.digest)
 
     def add_blob(self, path: Path, digest: str) -> None:
         """Take the file *path* as blob *digest*, which the caller has computed while writing it."""
         reference.check_digest(digest)
         os.rename(path, self.directory / "blobs" / digest.removeprefix("sha256:"))
+
+    def blob_file(self, digest: str) -> Path:
+        """Where the blob can be read now: in this transaction, else in the store."""
+        own = self.directory / "blobs" / digest.removeprefix("sha256:")
+        return own if own.exists() else self._home.layout.blob_path(digest)
+
+    def tree_path(self, diff_id: str) -> Path:
+        """Where the layer's extracted tree is now: in this transaction, else in the store."""
+        own = self.directory / "layers" / diff_id.removeprefix("sha256:")
+        return own if own.exists() else self._home.layer_path(diff_id)
 
     def put(self, data: bytes) -> str:
         """Add a small blob (a manifest, index or config); returns its digest."""
