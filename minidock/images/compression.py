@@ -66,6 +66,48 @@ def hashed(source: Iterable[bytes], update: Callable[[bytes], None]) -> Iterator
         yield block
 
 
+class Incoming:
+    """The blocks of a stream, hashed on the way; remembers when the stream itself failed.
+
+    A broken connection is an OSError, as is a damaged archive to some libraries: only here can the two
+    be told apart, and only the first is worth another try.
+    """
+
+    def __init__(self, stream: Stream, digest: str | None) -> None:
+        self._blocks = blocks(stream)
+        self._hash = new_hash(digest) if digest else None
+        self._digest = digest or ""
+        self.failure: Exception | None = None
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self
+
+    def __next__(self) -> bytes:
+        try:
+            block = next(self._blocks)
+        except StopIteration:
+            raise
+        except Exception as error:
+            self.failure = error
+            raise
+        if self._hash:
+            self._hash.update(block)
+        return block
+
+    def finish(self, what: str) -> None:
+        """Read to the end. Raises InvalidInput when the hash is not the *digest* ("sha256:…") expected."""
+        for _ in self:
+            pass
+        if not self._hash:
+            return
+        found = f"{self._digest.partition(':')[0]}:{self._hash.hexdigest()}"
+        if found != self._digest:
+            raise InvalidInput(
+                f"layer: its {what} should be {self._digest}, but what was read has {found}",
+                hint="The transfer or the registry damaged it: pull again, or ask another mirror.",
+            )
+
+
 def detect(beginning: bytes) -> str:
     """The compression that the first bytes of a stream tell: gzip, zstd, xz, bzip2, or "" for none."""
     for magic, name in _MAGIC:
@@ -91,10 +133,11 @@ def decompress(stream: Stream, media_type: str = "") -> Iterator[bytes]:
 
 def _inflated(source: _Source, name: str) -> Iterator[bytes]:
     file, errors = _open(source, name)
+    damaged: tuple[type[Exception], ...] = (EOFError, OSError, ValueError, *errors)
     while True:
         try:
             block = file.read(BLOCK)
-        except (EOFError, OSError, ValueError, *errors) as error:
+        except damaged as error:
             raise InvalidInput(f"not a valid {name} stream: {error}") from None
         if not block:
             return
@@ -109,7 +152,8 @@ def _open(source: _Source, name: str) -> tuple[Any, tuple[type[Exception], ...]]
     if name == "gzip":
         from isal import igzip, isal_zlib
 
-        return igzip.IGzipFile(fileobj=source, mode="rb"), (isal_zlib.error,)  # type: ignore[no-untyped-call]
+        damaged: Any = isal_zlib.error  # whose type the library's stub gets wrong
+        return igzip.IGzipFile(fileobj=source, mode="rb"), (damaged,)  # type: ignore[no-untyped-call]
     if name == "zstd":
         import zstandard
 
