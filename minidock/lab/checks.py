@@ -145,12 +145,15 @@ def _listen(inside: int, reader: int) -> dict[str, Any]:
 def _last_words(writer: int) -> Iterator[dict[str, Any]]:
     """In a forked child: the block fills the answer, which is sent before the process ends for good."""
     answer: dict[str, Any] = {}
+    author = os.getpid()
     try:
         yield answer
     except SystemExit:
         answer["ended"] = "it called sys.exit()"
     except BaseException as error:
         answer["error"] = _in_words(error)
+    if os.getpid() != author:  # a process that the student's code forked: it has nothing to tell
+        os._exit(0)
     try:
         text = json.dumps(answer)
     except (TypeError, ValueError) as error:
