@@ -15,16 +15,17 @@ from pathlib import Path
 from typing import IO, Any
 
 from minidock.errors import InvalidInput, MinidockError
-from minidock.images import compression, layer, manifest, reference, tar
+from minidock.images import compression, manifest, reference, tar
+from minidock.images import layer as extraction
+from minidock.images.flat import export, import_, layer_type
 from minidock.images.header import DIRECTORY, FILE, Entry
-from minidock.images.image import OCI_CONFIG, OCI_INDEX, OCI_LAYER, OCI_MANIFEST, Image, Layer
+from minidock.images.image import OCI_CONFIG, OCI_INDEX, OCI_MANIFEST, Image, Layer
 from minidock.images.layout import NAME, read_image
 from minidock.images.members import Member, Members
 from minidock.images.store import Store
 from minidock.images.transaction import Transaction
 
 CONTAINERD_NAME = "io.containerd.image.name"  # where Docker and containerd write the full name
-_LAYER_TYPES = {"": OCI_LAYER, "gzip": f"{OCI_LAYER}+gzip", "zstd": f"{OCI_LAYER}+zstd"}
 
 
 # --- save ----------------------------------------------------------------------------------------
@@ -169,7 +170,7 @@ def _take_image(store: Store, new: Transaction, members: Members, document: byte
 
 def _extract(store: Store, new: Transaction, each: Layer, parents: list[Path]) -> None:
     with open(new.blob_file(each.digest), "rb") as blob, new.layer(each.diff_id) as tree:
-        tree.size = layer.apply_layer(
+        tree.size = extraction.apply_layer(
             blob,
             tree.path,
             media_type=each.media_type,
@@ -223,7 +224,8 @@ def _docker_images(members: Members) -> Iterator[Found]:
             "mediaType": OCI_MANIFEST,
             "config": {"mediaType": OCI_CONFIG, "digest": config.digest, "size": config.size},
             "layers": [
-                {"mediaType": _layer_type(each), "digest": each.digest, "size": each.size} for each in layers
+                {"mediaType": layer_type(each.path), "digest": each.digest, "size": each.size}
+                for each in layers
             ],
         }
         names = [_full(tag) for tag in item.get("RepoTags") or []]
@@ -235,14 +237,6 @@ def _items(members: Members) -> list[dict[str, Any]]:
     if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
         raise InvalidInput("load: manifest.json is not a list of images")
     return items
-
-
-def _layer_type(member: Member) -> str:
-    with open(member.path, "rb") as file:
-        name = compression.detect(file.read(6))
-    if name not in _LAYER_TYPES:
-        raise InvalidInput(f"load: a layer compressed by {name}: images know gzip and zstd")
-    return _LAYER_TYPES[name]
 
 
 def _blob(members: Members, digest: str) -> bytes:
@@ -265,3 +259,6 @@ def _full(name: str) -> str:
     if parsed.digest:
         raise InvalidInput(f"load: {name!r}: an archive cannot give an image a digest reference")
     return str(parsed)
+
+
+__all__ = ["export", "import_", "load", "save"]

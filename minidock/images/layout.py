@@ -143,36 +143,37 @@ class Layout:
 
     # --- images -----------------------------------------------------------------------------------
 
-    def manifest_digest(self, digest: str) -> str:
-        """The digest of the image manifest that *digest* leads to: its own, or one that an index lists.
-
-        Of an index (one image for several platforms) the entry for this machine counts, else one that
-        is here at all. Raises NotFound when there is none.
-        """
-        _, content = self._manifest(digest)
-        if isinstance(content, manifest.Manifest):
-            return digest
-        present = [entry for entry in content.manifests if entry.platform and self.has_blob(entry.digest)]
-        if not present:
-            raise NotFound(f"{self.blob_path(digest)}: none of the images it lists is here", hint=_REPAIR)
-        try:
-            index = manifest.Index(content.media_type, tuple(present))
-            return manifest.choose_platform(index, manifest.host_platform()).digest
-        except NotFound:
-            return present[0].digest
-
     def image(self, digest: str) -> Image:
         """The image behind a manifest's or index's *digest*, without its names.
 
         Raises NotFound when a part is missing, MinidockError when one is damaged; both name the file.
         """
-        data, content = self._manifest(digest)
-        if isinstance(content, manifest.Index):
-            data, content = self._manifest(self.manifest_digest(digest))
-        if not isinstance(content, manifest.Manifest):
-            raise MinidockError(f"{self.blob_path(digest)}: an index in an index is no image")
+        data, content = self._image_manifest(digest)
         config = self.read_blob(content.config.digest)
         return read_image(data, config, content.media_type, str(self.blob_path(digest)))
+
+    def config_digest(self, digest: str) -> str:
+        """The id of the image behind a manifest's or index's *digest*."""
+        return self._image_manifest(digest)[1].config.digest
+
+    def _image_manifest(self, digest: str) -> tuple[bytes, manifest.Manifest]:
+        data, content = self._manifest(digest)
+        if isinstance(content, manifest.Index):
+            data, content = self._manifest(self._choose(content, digest))
+        if not isinstance(content, manifest.Manifest):
+            raise MinidockError(f"{self.blob_path(digest)}: an index in an index is no image")
+        return data, content
+
+    def _choose(self, index: manifest.Index, digest: str) -> str:
+        """Of an index the image for this machine, else one that is here at all."""
+        present = [entry for entry in index.manifests if entry.platform and self.has_blob(entry.digest)]
+        if not present:
+            raise NotFound(f"{self.blob_path(digest)}: none of the images it lists is here", hint=_REPAIR)
+        try:
+            here = manifest.Index(index.media_type, tuple(present))
+            return manifest.choose_platform(here, manifest.host_platform()).digest
+        except NotFound:
+            return present[0].digest
 
     def _manifest(self, digest: str) -> tuple[bytes, manifest.Manifest | manifest.Index]:
         data = self.read_blob(digest)

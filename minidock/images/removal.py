@@ -166,10 +166,9 @@ def _remove_damaged(store: Store, entries: list[Entry], named: Entry) -> tuple[R
 
 def _is_image(store: Store, entry: Entry, image: Image) -> bool:
     """Whether a nameless entry holds *image*, perhaps under another manifest."""
-    if entry.label:
-        return False
-    with suppress(MinidockError):
-        return store.layout.image(entry.digest).id == image.id
+    if not entry.label:
+        with suppress(MinidockError):
+            return store.layout.config_digest(entry.digest) == image.id
     return False
 
 

@@ -20,7 +20,7 @@ from typing import BinaryIO
 from minidock.errors import InvalidInput, MinidockError, NotFound
 from minidock.images import reference
 from minidock.images.home import Home
-from minidock.images.image import MANIFESTS, Image, Layer, short
+from minidock.images.image import Image, Layer, short
 from minidock.images.layout import Entry
 from minidock.images.transaction import LayerTree, Transaction, with_names
 
@@ -103,14 +103,16 @@ class Store(Home):
         return sorted(found.values(), key=lambda image: (image.created, image.id), reverse=True)
 
     def _named(self, image: Image, entries: list[Entry]) -> Image:
-        self._add_names(image, [entry for entry in entries if self._leads_to(entry, image)])
+        leading = {digest for digest in {entry.digest for entry in entries} if self._leads_to(digest, image)}
+        self._add_names(image, [entry for entry in entries if entry.digest in leading])
         return image
 
-    def _leads_to(self, entry: Entry, image: Image) -> bool:
-        if entry.digest == image.digest or entry.descriptor.get("mediaType") in MANIFESTS:
-            return entry.digest == image.digest
-        try:  # an index and the manifest it leads to are one image under two digests
-            return self.layout.manifest_digest(entry.digest) == image.digest
+    def _leads_to(self, digest: str, image: Image) -> bool:
+        """Whether *digest* is another way to *image*: an index, or the same config with layers repacked."""
+        if digest == image.digest:
+            return True
+        try:
+            return self.layout.config_digest(digest) == image.id
         except MinidockError:
             return False
 
@@ -156,7 +158,7 @@ class Store(Home):
         with self.lock():
             entries = self.layout.entries()
             image = self.resolve(source)
-            entry = next(each for each in entries if self._leads_to(each, image))
+            entry = next(each for each in entries if self._leads_to(each.digest, image))
             self.layout.write_entries(with_names(entries, entry, [str(parsed.pinned())]))
         return self.resolve(image.id)
 

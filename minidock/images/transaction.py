@@ -51,8 +51,11 @@ class BlobWriter:
 
     def write(self, data: bytes | memoryview) -> int:
         self._hash.update(data)
+        rest = memoryview(data)
+        while len(rest):  # a nearly full disk takes a part; the next try raises the error
+            rest = rest[self._file.write(rest) :]
         self.size += len(data)
-        return self._file.write(data)
+        return len(data)
 
     @property
     def digest(self) -> str:

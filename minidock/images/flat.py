@@ -1,0 +1,180 @@
+"""A whole filesystem as one archive: `export` writes a container's, `import` makes an image of one.
+
+Both forget: no layers, no history, no config. That is their use (a flat image, a look inside) and their
+cost (nothing is shared any more). `save` and `load` keep all of it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import IO, Any
+
+from minidock.errors import InvalidInput
+from minidock.images import changes as instructions
+from minidock.images import compression, layer, manifest, reference, tar
+from minidock.images.header import (
+    BLOCK_DEVICE,
+    CHARACTER,
+    DIRECTORY,
+    FIFO,
+    FILE,
+    HARD_LINK,
+    SYMLINK,
+    Entry,
+)
+from minidock.images.image import OCI_CONFIG, OCI_LAYER, OCI_MANIFEST, Image, digest_of
+from minidock.images.store import Store
+
+LAYER_TYPES = {"": OCI_LAYER, "gzip": f"{OCI_LAYER}+gzip", "zstd": f"{OCI_LAYER}+zstd"}
+
+_KINDS = {
+    stat.S_IFREG: FILE,
+    stat.S_IFDIR: DIRECTORY,
+    stat.S_IFLNK: SYMLINK,
+    stat.S_IFCHR: CHARACTER,
+    stat.S_IFBLK: BLOCK_DEVICE,
+    stat.S_IFIFO: FIFO,
+}
+
+
+def layer_type(path: Path) -> str:
+    """The media type of a layer's archive, by its first bytes. Raises InvalidInput for xz and bzip2."""
+    with open(path, "rb") as file:
+        name = compression.detect(file.read(6))
+    if name not in LAYER_TYPES:
+        raise InvalidInput(
+            f"a layer compressed by {name} is not possible in an image",
+            hint=f"Images know gzip and zstd: recompress it, or unpack it before ({name} -dc FILE | …).",
+        )
+    return LAYER_TYPES[name]
+
+
+def import_(
+    store: Store,
+    file: IO[bytes],
+    name: str = "",
+    *,
+    changes: Sequence[str] = (),
+    message: str = "",
+    platform: str | None = None,
+) -> Image:
+    """Make an image of one layer from *file*, a tar of a root filesystem, plain, gzip or zstd.
+
+    *name* is a reference (none: the image is dangling); *changes* are Dockerfile instructions such as
+    ``CMD ["sh"]``; *message* goes into the history. Raises InvalidInput for a damaged or hostile archive.
+    """
+    names = [str(reference.parse(name).pinned())] if name else []
+    settings: dict[str, Any] = {}
+    for change in changes:
+        instructions.apply(settings, change)
+    made_for = manifest.parse_platform(platform) if platform else manifest.host_platform()
+    with store.transaction() as new:
+        with new.scratch() as writer:
+            for block in compression.blocks(file):
+                writer.write(block)
+        if not writer.size:
+            raise InvalidInput("import: the archive is empty")
+        media_type = layer_type(writer.path)
+        new.add_blob(writer.path, writer.digest)
+        diff_id = _diff_id(new.blob_file(writer.digest))
+        if not new.keep_layer(diff_id):
+            with open(new.blob_file(writer.digest), "rb") as blob, new.layer(diff_id) as tree:
+                tree.size = layer.apply_layer(
+                    blob, tree.path, media_type=media_type, max_size=store.max_layer_size
+                )
+        created = _now()
+        comment = message or "Imported from -"
+        config = {
+            "created": created,
+            "architecture": made_for.architecture,
+            "os": made_for.system,
+            **({"variant": made_for.variant} if made_for.variant else {}),
+            "config": settings,
+            "rootfs": {"type": "layers", "diff_ids": [diff_id]},
+            "history": [{"created": created, "comment": comment}],
+        }
+        config_data = json.dumps(config).encode()
+        document = {
+            "schemaVersion": 2,
+            "mediaType": OCI_MANIFEST,
+            "config": {"mediaType": OCI_CONFIG, "digest": new.put(config_data), "size": len(config_data)},
+            "layers": [{"mediaType": media_type, "digest": writer.digest, "size": writer.size}],
+        }
+        new.put_image(json.dumps(document).encode(), OCI_MANIFEST, names)
+    return store.resolve(digest_of(config_data))
+
+
+def _diff_id(path: Path) -> str:
+    found = compression.new_hash()
+    with open(path, "rb") as file:
+        for block in compression.decompress(file):
+            found.update(block)
+    return "sha256:" + found.hexdigest()
+
+
+def _now() -> str:
+    seconds, rest = divmod(time.time_ns(), 1_000_000_000)
+    return f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(seconds))}.{rest:09d}Z"
+
+
+def export(tree: Path, file: IO[bytes]) -> None:
+    """Write the filesystem below *tree* to *file* as a tar archive.
+
+    The same tree gives the same bytes: entries are sorted, hard links point to their first name. Owners,
+    modes, times (nanoseconds), extended attributes and device nodes are kept; sockets are left out.
+    """
+    archive = tar.Writer(file.write)
+    first: dict[tuple[int, int], bytes] = {}
+    for path, status in _walk(os.fsencode(tree)):
+        name = os.path.relpath(path, os.fsencode(tree))
+        kind = _KINDS.get(stat.S_IFMT(status.st_mode))
+        if kind is None:  # a socket means nothing without the process that listens
+            continue
+        entry = Entry(
+            name + b"/" if kind == DIRECTORY else name,
+            kind,
+            stat.S_IMODE(status.st_mode),
+            status.st_uid,
+            status.st_gid,
+            mtime=status.st_mtime_ns,
+            xattrs=_xattrs(path),
+        )
+        if kind == SYMLINK:
+            entry.link = os.readlink(path)
+        elif kind in (CHARACTER, BLOCK_DEVICE):
+            entry.device = status.st_rdev
+        if kind != DIRECTORY and status.st_nlink > 1:
+            known = first.setdefault((status.st_dev, status.st_ino), name)
+            if known != name:
+                entry.kind, entry.link = HARD_LINK, known
+        if entry.kind != FILE:
+            archive.add(entry)
+            continue
+        with open(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC), "rb", buffering=0) as source:
+            entry.size = os.fstat(source.fileno()).st_size
+            archive.add(entry, compression.blocks(source))
+    archive.close()
+
+
+def _walk(directory: bytes) -> Iterator[tuple[bytes, os.stat_result]]:
+    """Everything below *directory*, parents before children, sorted by name."""
+    with os.scandir(directory) as found:
+        entries = sorted(found, key=lambda entry: entry.name)
+    for entry in entries:
+        yield entry.path, entry.stat(follow_symlinks=False)
+        if entry.is_dir(follow_symlinks=False):
+            yield from _walk(entry.path)
+
+
+def _xattrs(path: bytes) -> dict[bytes, bytes]:
+    names = map(os.fsencode, os.listxattr(path, follow_symlinks=False))
+    return {
+        name: os.getxattr(path, name, follow_symlinks=False)
+        for name in sorted(names)
+        if not name.startswith(b"trusted.overlay.")  # overlayfs's own notes
+    }
