@@ -108,6 +108,64 @@ class Incoming:
             )
 
 
+class Outgoing:
+    """A tar stream on its way out: hashed, compressed, hashed again and written, block by block.
+
+    *name* is the compression: "gzip", "zstd" or "" for none. Call :meth:`write` any number of times, then
+    :meth:`finish`; after that *diff_id*, *digest* and *size* (compressed bytes) describe what was written.
+    The same bytes in give the same bytes out: a gzip header has room for a clock, ours stays zero.
+    """
+
+    def __init__(self, out: Callable[[bytes], object], name: str = "gzip") -> None:
+        self._out = out
+        self._compressor = _compressor(name)
+        self._waiting: list[bytes] = []
+        self._length = 0
+        self._inside = new_hash()
+        self._outside = new_hash()
+        self.size = 0
+        self.diff_id = self.digest = ""
+
+    def write(self, data: bytes) -> None:
+        self._waiting.append(data)
+        self._length += len(data)
+        if self._length >= BLOCK:  # headers are small: hash and compress many at once
+            self._pass_on()
+
+    def finish(self) -> None:
+        self._pass_on()
+        self._emit(self._compressor.flush() if self._compressor else b"")
+        self.diff_id = "sha256:" + self._inside.hexdigest()
+        self.digest = "sha256:" + self._outside.hexdigest()
+
+    def _pass_on(self) -> None:
+        block = b"".join(self._waiting)
+        self._waiting.clear()
+        self._length = 0
+        self._inside.update(block)
+        self._emit(self._compressor.compress(block) if self._compressor else block)
+
+    def _emit(self, data: bytes) -> None:
+        if data:
+            self._outside.update(data)
+            self.size += len(data)
+            self._out(data)
+
+
+def _compressor(name: str) -> Any:
+    if name == "gzip":
+        from isal import isal_zlib
+
+        return isal_zlib.compressobj(isal_zlib.ISAL_BEST_COMPRESSION, wbits=31)
+    if name == "zstd":
+        import zstandard
+
+        return zstandard.ZstdCompressor(level=3).compressobj()
+    if name:
+        raise InvalidInput(f"compression {name!r} is not supported", hint="Use gzip, zstd or none.")
+    return None
+
+
 def detect(beginning: bytes) -> str:
     """The compression that the first bytes of a stream tell: gzip, zstd, xz, bzip2, or "" for none."""
     for magic, name in _MAGIC:

@@ -14,12 +14,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import IO, NamedTuple
 
 from minidock import trace
 from minidock.errors import MinidockError
 from minidock.images import compression, tar
 from minidock.images.compression import Stream
 from minidock.images.extract import Extractor, too_large
+from minidock.images.pack import Packer
 from minidock.images.settle import settle
 
 DEFAULT_MAX_SIZE = 64 << 30  # as max-layer-size in daemon.json
@@ -80,3 +82,33 @@ def bounded(unpacked: Iterator[bytes], max_size: int) -> Iterator[bytes]:
         if left < 0:
             raise too_large(max_size)
         yield block
+
+
+class Packed(NamedTuple):
+    """What a descriptor says of a layer: digests are "sha256:…", *size* counts the compressed bytes."""
+
+    diff_id: str
+    digest: str
+    size: int
+
+
+@trace.mechanism(lesson=5)
+def pack_layer(tree: Path, out: IO[bytes], *, compress: str = "gzip", newest: int | None = None) -> Packed:
+    """Turn a container's changes into a layer's archive: the way back from :func:`apply_layer`.
+
+    *tree* is an overlay's upper directory (its whiteouts become ``.wh.`` files) or a plain directory. The
+    archive goes to *out* while it is made, compressed as *compress* says ("gzip", "zstd" or "").
+    The same tree always gives the same bytes; with *newest* (seconds since the epoch, as in
+    SOURCE_DATE_EPOCH) no time in it is later than that.
+
+    Raises InvalidInput for what a layer cannot express, MinidockError when a file cannot be read or
+    changes while it is read. Source: OCI image-spec, layer.md, "Creating".
+    """
+    with trace.step("pack layer", tree=str(tree)) as taken:
+        outgoing = compression.Outgoing(out.write, compress)
+        writer = tar.Writer(outgoing.write)
+        Packer(writer, layer=True, newest=newest).add_tree(tree)
+        writer.close()
+        outgoing.finish()
+        taken.result = f"{outgoing.digest}, {outgoing.size} bytes"
+    return Packed(outgoing.diff_id, outgoing.digest, outgoing.size)

@@ -1,0 +1,189 @@
+"""From a directory to the entries of an archive: the walk behind commit, build, export and cp.
+
+The same tree always gives the same entries: names in byte order, no clock, no user names. A file with
+several names is stored once, the others are hard links to the first.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+from minidock.errors import InvalidInput, MinidockError
+from minidock.images import tar
+from minidock.images.extract import OPAQUE, OVERLAY_OPAQUE, RESERVED_XATTRS, WHITEOUT
+from minidock.images.tar import Entry, Writer, shown
+
+BLOCK = 1 << 20  # bytes read at a time
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
+_KINDS = {
+    stat.S_IFREG: tar.FILE,
+    stat.S_IFLNK: tar.SYMLINK,
+    stat.S_IFDIR: tar.DIRECTORY,
+    stat.S_IFCHR: tar.CHARACTER,
+    stat.S_IFBLK: tar.BLOCK_DEVICE,
+    stat.S_IFIFO: tar.FIFO,
+}  # sockets are left out: without the process that listens they mean nothing
+_WHITEOUT_XATTR = "trusted.overlay.whiteout"  # the form of whiteouts that needs no device
+_PARTIAL = ("trusted.overlay.redirect", "trusted.overlay.metacopy")
+
+
+class Packer:
+    """Writes the tree below a directory to *writer*.
+
+    With *layer* the tree is overlayfs's upper directory (or any tree): its whiteouts become ``.wh.``
+    entries. *newest*, in seconds, is the latest time that any entry shows (SOURCE_DATE_EPOCH).
+    """
+
+    def __init__(self, writer: Writer, *, layer: bool, newest: int | None = None) -> None:
+        self._writer = writer
+        self._layer = layer
+        self._newest = None if newest is None else newest * 1_000_000_000
+        self._links: dict[tuple[int, int], bytes] = {}
+        self.size = 0  # bytes of file content so far
+
+    def add_tree(self, tree: Path, prefix: bytes = b".") -> None:
+        """Append *tree* itself, as *prefix*, and everything below it.
+
+        Raises MinidockError when a file cannot be read or changes meanwhile; InvalidInput for a name
+        that would read as a whiteout.
+        """
+        try:
+            self._directories(os.open(tree, _DIRECTORY), prefix)
+        except OSError as error:
+            raise MinidockError(f"{tree}: {error.strerror}") from error
+
+    def add_file(self, file: Path, name: bytes) -> None:
+        """Append one thing that is not a directory, under *name*."""
+        above = os.open(file.parent, _DIRECTORY)
+        try:
+            own = os.fsencode(file.name)
+            self._add(above, own, name, os.lstat(own, dir_fd=above))
+        finally:
+            os.close(above)
+
+    def _directories(self, root: int, prefix: bytes) -> None:
+        """Walk depth first, without recursion. Open directories: one for each level of the way down."""
+        self._add_directory(root, prefix)
+        levels = [(root, prefix, iter(self._names(root)))]
+        try:
+            while levels:
+                directory, path, names = levels[-1]
+                name = next(names, None)
+                if name is None:
+                    os.close(levels.pop()[0])
+                    continue
+                status = os.lstat(name, dir_fd=directory)
+                below = name if path == b"." else path + b"/" + name
+                if stat.S_ISDIR(status.st_mode):
+                    if self._layer and name.startswith(WHITEOUT):
+                        raise _reserved(below)
+                    inside = os.open(name, _DIRECTORY, dir_fd=directory)
+                    levels.append((inside, below, iter(())))
+                    self._add_directory(inside, below)
+                    levels[-1] = (inside, below, iter(self._names(inside)))
+                else:
+                    self._add(directory, name, below, status)
+        finally:
+            for directory, _, _ in levels:
+                os.close(directory)
+
+    def _names(self, directory: int) -> list[bytes]:
+        return sorted(map(os.fsencode, os.listdir(directory)))
+
+    def _add_directory(self, directory: int, path: bytes) -> None:
+        entry = self._entry(path + b"/", os.fstat(directory))
+        entry.xattrs = self._xattrs(directory, path)
+        self._writer.add(entry)
+        if self._layer and OVERLAY_OPAQUE in os.listxattr(directory):
+            if os.getxattr(directory, OVERLAY_OPAQUE) != b"y":
+                return
+            self._message(path + b"/" + OPAQUE if path != b"." else OPAQUE, entry.mtime)
+
+    def _message(self, name: bytes, mtime: int) -> None:
+        self._writer.add(Entry(name, mode=0o600, mtime=mtime))
+
+    def _add(self, directory: int, name: bytes, path: bytes, status: os.stat_result) -> None:
+        if stat.S_IFMT(status.st_mode) not in _KINDS:
+            return None
+        above, _, _ = path.rpartition(b"/")
+        if self._layer:
+            if stat.S_ISCHR(status.st_mode) and not status.st_rdev:
+                return self._whiteout(above, name, status)
+            if name.startswith(WHITEOUT):
+                raise _reserved(path)
+        entry = self._entry(path, status)
+        identity = (status.st_dev, status.st_ino)
+        if status.st_nlink > 1 and identity in self._links:
+            entry.kind, entry.link = tar.HARD_LINK, self._links[identity]
+            return self._writer.add(entry)
+        where = b"/proc/self/fd/%d/%s" % (directory, name)
+        if entry.kind == tar.SYMLINK:
+            entry.link = os.readlink(name, dir_fd=directory)
+        if entry.kind != tar.FILE:
+            entry.xattrs = self._xattrs(where, path)
+            self._writer.add(entry)
+        else:
+            descriptor = os.open(name, _FILE, dir_fd=directory)
+            try:
+                entry.xattrs = self._xattrs(descriptor, path)
+                if self._layer and entry.size == 0 and _WHITEOUT_XATTR in os.listxattr(descriptor):
+                    return self._whiteout(above, name, status)
+                entry.size = status.st_size
+                self._writer.add(entry, _content(descriptor, entry.size))
+                self.size += entry.size
+            finally:
+                os.close(descriptor)
+        if status.st_nlink > 1:
+            self._links[identity] = path
+        return None
+
+    def _whiteout(self, above: bytes, name: bytes, status: os.stat_result) -> None:
+        whiteout = WHITEOUT + name
+        self._message(above + b"/" + whiteout if above else whiteout, self._time(status))
+
+    def _entry(self, path: bytes, status: os.stat_result) -> Entry:
+        return Entry(
+            path,
+            _KINDS[stat.S_IFMT(status.st_mode)],
+            stat.S_IMODE(status.st_mode),
+            status.st_uid,
+            status.st_gid,
+            mtime=self._time(status),
+            device=status.st_rdev if stat.S_ISCHR(status.st_mode) or stat.S_ISBLK(status.st_mode) else 0,
+        )
+
+    def _time(self, status: os.stat_result) -> int:
+        return status.st_mtime_ns if self._newest is None else min(status.st_mtime_ns, self._newest)
+
+    def _xattrs(self, where: int | bytes, path: bytes) -> dict[bytes, bytes]:
+        """Attributes to keep, not those in which overlayfs and minidock keep their own notes."""
+        follow = isinstance(where, int)
+        kept = {}
+        for key in os.listxattr(where, follow_symlinks=follow):
+            if self._layer and key in _PARTIAL:
+                raise InvalidInput(
+                    f"{shown(path)}: has {key}: its content is partly elsewhere",
+                    hint="Mount the overlay with redirect_dir=off,metacopy=off.",
+                )
+            name = os.fsencode(key)
+            if not name.startswith(RESERVED_XATTRS):
+                kept[name] = os.getxattr(where, key, follow_symlinks=follow)
+        return kept
+
+
+def _content(descriptor: int, size: int) -> Iterator[bytes]:
+    left = size
+    while left > 0 and (piece := os.read(descriptor, min(left, BLOCK))):
+        left -= len(piece)
+        yield piece
+
+
+def _reserved(path: bytes) -> InvalidInput:
+    return InvalidInput(
+        f"{shown(path)}: a layer takes names that start with .wh. for deletions",
+        hint="Rename the file before the commit.",
+    )
