@@ -145,6 +145,26 @@ def parse(data: bytes, content_type: str = "") -> Manifest | Index:
     return manifest
 
 
+def pair_layers(content: Manifest, config: dict[str, Any], where: str) -> list[image.Layer]:
+    """The layers, each under both its names: the digest in the manifest, the diff id in the config.
+
+    Raises MinidockError when the two documents do not list the same number of layers.
+    """
+    rootfs = config.get("rootfs")
+    diff_ids = rootfs.get("diff_ids") if isinstance(rootfs, dict) else None
+    if not isinstance(diff_ids, list) or len(diff_ids) != len(content.layers):
+        raise MinidockError(
+            f"{where}: its manifest lists {len(content.layers)} layers, its config another number",
+            hint="The image is malformed: build or push it again.",
+        )
+    for diff_id in diff_ids:
+        reference.check_digest(str(diff_id))  # it becomes the name of a directory
+    return [
+        image.Layer(layer.digest, diff_id, layer.size, layer.media_type)
+        for layer, diff_id in zip(content.layers, diff_ids, strict=True)
+    ]
+
+
 @trace.mechanism(lesson=6)
 def choose_platform(index: Index, wanted: Platform) -> Descriptor:
     """Pick the image made for this machine: one name stands for several, one per platform.

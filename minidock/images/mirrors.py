@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ipaddress
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -92,18 +93,19 @@ class Dead:
 
     def add(self, endpoint: Endpoint) -> None:
         """Remember that *endpoint* did not answer."""
-        until = time.time() + MEMORY
-        self._here[endpoint.url] = until
-        known = {url: when for url, when in self._read().items() if when > time.time()}
-        try:
-            self._file.parent.mkdir(parents=True, exist_ok=True)
-            files.write_json(self._file, {**known, endpoint.url: until}, sync=False)
-        except OSError:
-            pass  # a memory that cannot be written only costs time
+        self._here[endpoint.url] = time.time() + MEMORY
+        self._write(self._read() | {endpoint.url: self._here[endpoint.url]})
 
     def discard(self, endpoint: Endpoint) -> None:
         """It answers again."""
-        self._here.pop(endpoint.url, None)
+        known = self._read()
+        if self._here.pop(endpoint.url, None) or known.pop(endpoint.url, None):
+            self._write({url: until for url, until in known.items() if url != endpoint.url})
+
+    def _write(self, known: dict[str, float]) -> None:
+        fresh = {url: until for url, until in known.items() if until > time.time()}
+        with suppress(OSError):  # a memory that cannot be written only costs time
+            files.write_json(self._file, fresh, sync=False)
 
     def _read(self) -> dict[str, float]:
         try:

@@ -70,7 +70,7 @@ class Session:
         connect_timeout: float = wire.CONNECT_TIMEOUT,
     ) -> None:
         if endpoint.url.startswith("http:") and not endpoint.trusted:
-            raise wire.Unreachable(
+            raise MinidockError(
                 f"{endpoint.host}: plain HTTP is spoken only with loopback and insecure-registries",
                 hint=f'Add "{endpoint.host}" to "insecure-registries" in /etc/minidock/daemon.json.',
             )

@@ -1,0 +1,283 @@
+"""Bring one layer: from the network, over a partial file, into a directory.
+
+A layer is fetched, kept, checked and unpacked in one stream, and every byte is touched once::
+
+    http ──▶ <root>/tmp/<digest>.partial ──▶ sha256 ──▶ inflate ──▶ sha256 ──▶ files
+         (a thread of its own)            (layer.apply_layer)
+
+The partial file outlives everything: a broken connection, Ctrl-C, SIGKILL, a power cut. The next try
+reads what is there and asks the registry for the rest only (Range). Should the disk have lied, the
+digest at the end tells, and the layer is fetched from the start.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import copy_context
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from minidock import files
+from minidock.errors import InvalidInput, MinidockError
+from minidock.images import compression, layer, wire
+from minidock.images.registry import Registry
+from minidock.images.sources import Source
+
+ATTEMPTS = 6  # tries in a row that bring nothing new, before another endpoint is asked
+REPORT_EVERY = 0.1  # seconds between two progress reports
+READ_AHEAD = 4  # blocks of 1 MiB that the network may be ahead of the unpacking
+
+Say = Callable[[dict[str, Any]], None]
+
+
+@dataclass(slots=True)
+class Job:
+    """One layer to bring, *size* bytes of it.
+
+    *unpack*: into *target*; False when its tree exists and only the blob is missing. *blob* is the
+    compressed layer when it is in the store already, else it is collected in *partial*.
+    """
+
+    repository: str
+    digest: str
+    diff_id: str
+    size: int
+    media_type: str
+    partial: str
+    unpack: bool = True
+    target: str = ""
+    blob: str = ""
+    max_size: int = 0
+    sources: list[Source] = field(default_factory=list)
+
+    def to_json(self) -> dict[str, Any]:
+        """The job as one JSON line holds it. Tokens and passwords are in it: it goes through a pipe only."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> Job:
+        return cls(**{**value, "sources": [Source.from_json(each) for each in value["sources"]]})
+
+
+def partial_file(temporary: Path, digest: str) -> Path:
+    """Where the bytes of *digest* are collected."""
+    return temporary / f"{digest.removeprefix('sha256:')}.partial"
+
+
+def sweep(temporary: Path, older_than: float) -> int:
+    """Remove partial files that nobody works on and nobody has touched for *older_than* seconds.
+
+    Returns the bytes freed.
+    """
+    freed = 0
+    for path in temporary.glob("*.partial"):
+        try:
+            found = path.stat()
+            if time.time() - found.st_mtime >= older_than and not files.is_locked(path):
+                path.unlink()
+                freed += found.st_size
+        except FileNotFoundError:
+            continue
+    return freed
+
+
+class Fetch:
+    """The bytes of one blob in order: what an earlier try left in the partial file, then the network."""
+
+    def __init__(self, job: Job, sources: list[Source], file: int, say: Say) -> None:
+        self.job = job
+        self.sources = sources
+        self.resumed = os.fstat(file).st_size  # bytes that came from the disk
+        self.at = 0
+        self._file = file
+        self._say = say
+        self._reported = 0.0
+
+    def blocks(self) -> Iterator[bytes]:
+        """The blob, block by block. Raises what the last source raised when none could deliver."""
+        if self.resumed > self.job.size:
+            os.ftruncate(self._file, 0)
+            self.resumed = 0
+        while block := os.pread(self._file, wire.CHUNK, self.at):
+            self.at += len(block)
+            yield block
+        while self.at < self.job.size:
+            try:
+                yield from self._from_source(self.sources[0])
+            except MinidockError:
+                if len(self.sources) == 1:
+                    raise
+                self.sources = self.sources[1:]  # the next one goes on where this one stopped
+        self._report("Download complete", now=True)
+
+    def _from_source(self, source: Source) -> Iterator[bytes]:
+        registry = source.open()
+        fruitless = 0
+        while self.at < self.job.size:
+            before = self.at
+            try:
+                yield from self._from_answer(registry)
+            except wire.Interrupted:
+                fruitless = fruitless + 1 if self.at - before < wire.CHUNK else 0
+                if fruitless == ATTEMPTS:
+                    raise
+                self._report("Retrying", now=True)
+                time.sleep(0.2 * 2**fruitless)
+
+    def _from_answer(self, registry: Registry) -> Iterator[bytes]:
+        host = registry.session.endpoint.host
+        response, begins = registry.open_blob(self.job.repository, self.job.digest, self.at)
+        with response:
+            length = response.headers.get("Content-Length")
+            if length is not None and int(length) != self.job.size - begins:
+                raise MinidockError(
+                    f"{host}: offers {int(length) + begins} bytes as {self.job.digest[:19]}, "
+                    f"the manifest says {self.job.size}"
+                )
+            buffer = memoryview(bytearray(wire.CHUNK))
+            while count := response.readinto(buffer):
+                # A server without Range starts anew: what we have is passed over.
+                fresh = buffer[max(0, self.at - begins) : count]
+                begins += count
+                if begins > self.job.size:
+                    raise MinidockError(
+                        f"{host}: sends more than the {self.job.size} bytes of {self.job.digest[:19]}"
+                    )
+                if fresh:
+                    self._keep(fresh)
+                    yield bytes(fresh)
+        if begins < self.job.size:
+            raise wire.Interrupted(
+                f"{host}: sent {begins} of the {self.job.size} bytes of {self.job.digest[:19]}"
+            )
+
+    def _keep(self, block: memoryview) -> None:
+        written = 0
+        while written < len(block):
+            written += os.pwrite(self._file, block[written:], self.at + written)
+        self.at += written
+        self._report("Downloading")
+
+    def _report(self, status: str, *, now: bool = False) -> None:
+        if now or time.monotonic() - self._reported >= REPORT_EVERY:
+            self._reported = time.monotonic()
+            self._say({"event": [self.job.digest, status, self.at, self.job.size]})
+
+
+def bring(job: Job, say: Say) -> int:
+    """Fetch, check and unpack one layer; returns the bytes of its files.
+
+    Content that fails its check is fetched again from the start when a part of it came from an earlier
+    try, and from the next source otherwise.
+    """
+    if job.blob:
+        with open(job.blob, "rb") as blob:
+            say({"event": [job.digest, "Extracting", job.size, job.size]})
+            return _unpack(job, iter(lambda: blob.read(wire.CHUNK), b""))
+    sources = job.sources
+    while True:
+        with _own(Path(job.partial), lambda: say({"event": [job.digest, "Waiting", 0, job.size]})) as file:
+            fetch = Fetch(job, sources, file, say)
+            try:
+                return _unpack(job, _ahead(fetch.blocks()))
+            except InvalidInput as error:
+                sources = fetch.sources if fetch.resumed else fetch.sources[1:]
+                if fetch.at == job.size and _digest(file) == job.digest:
+                    raise  # the right bytes, and they make no sense: no other source has better ones
+                os.unlink(job.partial)
+                if not sources:
+                    host = fetch.sources[0].endpoint.host
+                    raise InvalidInput(f"{error} (from {host})", hint=error.hint) from None
+
+
+def _unpack(job: Job, blocks: Iterator[bytes]) -> int:
+    if job.unpack:
+        target = Path(job.target)
+        files.remove_tree(target)  # what a try before this one left
+        target.mkdir(mode=0o755)
+        return layer.apply_layer(
+            blocks,
+            target,
+            media_type=job.media_type,
+            expected_digest=job.digest,
+            expected_diff_id=job.diff_id,
+            max_size=job.max_size,
+        )
+    packed = compression.Incoming(blocks, job.digest)
+    unpacked = compression.Incoming(compression.decompress(packed, job.media_type), job.diff_id)
+    unpacked.finish("diff id")
+    packed.finish("digest")
+    return 0
+
+
+@contextmanager
+def _own(partial: Path, waiting: Callable[[], None]) -> Iterator[int]:
+    """Open and lock the partial file; another process that fetches the same blob is waited for."""
+    while True:
+        file = os.open(partial, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        try:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                waiting()
+                fcntl.flock(file, fcntl.LOCK_EX)
+            try:
+                current = os.stat(partial).st_ino == os.fstat(file).st_ino
+            except FileNotFoundError:
+                current = False
+            if current:  # else it was finished and removed while we waited: begin a new one
+                yield file
+                return
+        finally:
+            os.close(file)
+
+
+def _ahead(blocks: Iterator[bytes]) -> Iterator[bytes]:
+    """Run *blocks* in a thread, a few blocks ahead: the network need not wait for the disk.
+
+    Receiving, hashing, inflating and writing all let go of the interpreter lock.
+    """
+    ready: queue.Queue[bytes | BaseException | None] = queue.Queue(READ_AHEAD)
+    stop = threading.Event()
+
+    def run() -> None:
+        try:
+            for block in blocks:
+                ready.put(block)
+                if stop.is_set():
+                    return
+            ready.put(None)
+        except BaseException as error:
+            ready.put(error)
+
+    thread = threading.Thread(target=copy_context().run, args=(run,), daemon=True)
+    thread.start()
+    try:
+        while (block := ready.get()) is not None:
+            if isinstance(block, BaseException):
+                raise block
+            yield block
+    finally:
+        stop.set()
+        while thread.is_alive():  # it may stand before a full queue
+            try:
+                ready.get(timeout=0.05)
+            except queue.Empty:
+                continue
+        thread.join()
+
+
+def _digest(file: int) -> str:
+    computed, at = hashlib.sha256(), 0
+    while block := os.pread(file, wire.CHUNK, at):
+        computed.update(block)
+        at += len(block)
+    return "sha256:" + computed.hexdigest()
