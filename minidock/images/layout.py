@@ -17,8 +17,9 @@ import hashlib
 import json
 import os
 from dataclasses import dataclass
+from io import BufferedReader
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from minidock import files
 from minidock.errors import InvalidInput, MinidockError, NotFound
@@ -84,7 +85,7 @@ class Layout:
             return False
         return size is None or found.st_size == size
 
-    def open_blob(self, digest: str) -> BinaryIO:
+    def open_blob(self, digest: str) -> BufferedReader:
         """The blob for reading, unchecked: who reads it hashes it. Raises NotFound."""
         path = self.blob_path(digest)
         try:
@@ -99,6 +100,13 @@ class Layout:
         if len(data) > DOCUMENT_LIMIT or hashlib.sha256(data).hexdigest() != digest.removeprefix("sha256:"):
             raise damaged(self.blob_path(digest))
         return data
+
+    def verify(self, digest: str) -> None:
+        """Raise MinidockError, which names the file, unless the blob's content matches its digest."""
+        with self.open_blob(digest) as file:
+            found = hashlib.file_digest(file, "sha256").hexdigest()
+        if found != digest.removeprefix("sha256:"):
+            raise damaged(self.blob_path(digest))
 
     # --- the index: names for blobs ---------------------------------------------------------------
 

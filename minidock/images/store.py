@@ -14,8 +14,8 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from io import BufferedReader
 from pathlib import Path
-from typing import BinaryIO
 
 from minidock.errors import InvalidInput, MinidockError, NotFound
 from minidock.images import reference
@@ -138,12 +138,9 @@ class Store(Home):
                 if digits == image.digest.removeprefix("sha256:")
                 and wanted in {reference.parse(each).name for each in image.names + image.repo_digests}
             ]
-        whole = len(digits) == 64
-        return [
-            image
-            for image in images
-            if image.id.startswith(f"sha256:{digits}") or (whole and image.digest == f"sha256:{digits}")
-        ]
+        if any(entry.digest == f"sha256:{digits}" for entry in entries):  # of a manifest or an index
+            return [self._named(self.layout.image(f"sha256:{digits}"), entries)]
+        return [image for image in images if image.id.startswith(f"sha256:{digits}")]
 
     # --- names ------------------------------------------------------------------------------------
 
@@ -206,7 +203,7 @@ class Store(Home):
     def has_blob(self, digest: str, size: int | None = None) -> bool:
         return self.layout.has_blob(digest, size)
 
-    def open_blob(self, digest: str) -> BinaryIO:
+    def open_blob(self, digest: str) -> BufferedReader:
         return self.layout.open_blob(digest)
 
     def read_blob(self, digest: str) -> bytes:
@@ -246,16 +243,20 @@ class Store(Home):
             return path
         from minidock.images import layer as extraction
 
-        with self.open_blob(layer.digest) as blob, self.new_layer(layer.diff_id) as tree:
-            tree.size = extraction.apply_layer(
-                blob,
-                tree.path,
-                media_type=layer.media_type,
-                expected_digest=layer.digest,
-                expected_diff_id=layer.diff_id,
-                max_size=self.max_layer_size,
-                parents=parents,
-            )
+        try:
+            with self.open_blob(layer.digest) as blob, self.new_layer(layer.diff_id) as tree:
+                tree.size = extraction.apply_layer(
+                    blob,
+                    tree.path,
+                    media_type=layer.media_type,
+                    expected_digest=layer.digest,
+                    expected_diff_id=layer.diff_id,
+                    max_size=self.max_layer_size,
+                    parents=parents,
+                )
+        except InvalidInput:
+            self.layout.verify(layer.digest)  # a damaged file is named, with what to do about it
+            raise
         return path
 
 
