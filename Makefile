@@ -32,8 +32,8 @@ lint: ## style, types, shell scripts
 	@$(VENV)/ruff check
 	@$(VENV)/ruff format --check
 	@$(VENV)/mypy
-	@for script in setup/*.sh .ci/run; do bash -n "$$script"; done
-	@if command -v shellcheck >/dev/null; then shellcheck setup/*.sh .ci/run; else echo "SKIPPED: shellcheck is not installed"; fi
+	@for script in setup/*.sh setup/vm/*.sh .ci/run; do bash -n "$$script"; done
+	@if command -v shellcheck >/dev/null; then shellcheck setup/*.sh setup/vm/*.sh .ci/run; else echo "SKIPPED: shellcheck is not installed"; fi
 	@if command -v vagrant >/dev/null; then vagrant validate; else echo "SKIPPED: vagrant is not installed, the Vagrantfile was not validated"; fi
 
 suite: ## the tests alone (PYTEST_ARGS="-k rootfs" chooses)

@@ -10,7 +10,7 @@ home=${MINIDOCK_REGISTRY_HOME:-/var/lib/minidock-registry}
 unit=minidock-registry.service
 configuration=$home/registry.yml
 
-say() { printf '  %-12s %s\n' registry "$1"; }
+say() { printf '  %-10s %s\n' registry "$1"; }
 fail() {
     printf 'registry: %s\n' "$1" >&2
     [ -z "${2:-}" ] || printf '          %s\n' "$2" >&2
