@@ -7,12 +7,12 @@ rest. The result is a :class:`Spec`, complete: starting it needs neither the ima
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from minidock import notation
+from minidock.containers import names, timestamps
 from minidock.containers.spec import Limits, Mount, Namespaces, Security, Spec
 from minidock.errors import InvalidInput, NotFound
 from minidock.images.image import Image
@@ -54,11 +54,11 @@ def specification(
         raise InvalidInput(f"the working directory '{directory}' is invalid, it needs to be an absolute path")
     return Spec(
         id=os.urandom(32).hex(),
-        name=options.get("name") or "",
+        name=names.check(options["name"]) if options.get("name") else "",
         image=reference,
         image_id=image.id,
         layers=image.diff_ids,
-        created=now(),
+        created=timestamps.now(),
         arguments=entrypoint + words,
         entrypoint=entrypoint,
         command=words,
@@ -103,12 +103,6 @@ def check_known(options: Options) -> None:
             close = difflib.get_close_matches(name, known, n=1)
             hint = f"Did you mean {close[0]}?" if close else f"Known: {', '.join(known)}."
             raise InvalidInput(f"create: unknown option {name!r}", hint=hint)
-
-
-def now() -> str:
-    """RFC 3339 with nanoseconds, UTC: Docker's way to write a time."""
-    seconds, nanoseconds = divmod(time.time_ns(), 10**9)
-    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds)) + f".{nanoseconds:09d}Z"
 
 
 def _what_to_run(

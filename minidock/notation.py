@@ -58,25 +58,6 @@ def duration(text: str) -> float:
     return sign * sum(float(number) * _SECONDS[unit] for number, unit in parts)
 
 
-def moment(text: str, now: float) -> float:
-    """A point in time, in seconds since the epoch: RFC 3339, Unix seconds, or a duration before *now*."""
-    from datetime import datetime
-
-    if re.fullmatch(r"\d+(\.\d+)?", text):
-        return float(text)
-    try:
-        return now - duration(text)
-    except InvalidInput:
-        pass
-    try:  # nine digits of a second are Docker's; datetime reads six
-        return datetime.fromisoformat(re.sub(r"(\.\d{6})\d+", r"\1", text)).timestamp()
-    except ValueError:
-        raise InvalidInput(
-            f'invalid value "{text}": failed to parse value as time or duration',
-            hint="Write 2026-01-31T12:00:00, Unix seconds, or how long ago: 10m.",
-        ) from None
-
-
 def assignment(text: str) -> tuple[str, str]:
     """``"a=b"`` → ``("a", "b")``; ``"a"`` → ``("a", "")``. The form of labels and sysctls."""
     key, _, value = text.partition("=")

@@ -18,7 +18,7 @@ from minidock.errors import InvalidInput
 _ACTION = re.compile(r"\{\{(-(?=\s))?\s*(.*?)\s*((?<=\s)-)?\}\}", re.DOTALL)
 _TOKEN = re.compile(
     r"""\s*(?:(?P<string>"(?:[^"\\]|\\.)*"|`[^`]*`)|(?P<number>-?\d+(?:\.\d+)?)|(?P<declare>:=|=)|(?P<punctuation>[|(),])
-    |(?P<field>\$?(?:\.\w+)+|\.)|(?P<variable>\$\w*)|(?P<word>\w+))""",
+    |(?P<field>(?:\$\w*)?(?:\.\w+)+|\.)|(?P<variable>\$\w*)|(?P<word>\w+))""",
     re.VERBOSE,
 )
 Node = tuple[Any, ...]
@@ -233,12 +233,17 @@ def _operand(operand: Any, dot: Any, variables: dict[str, Any]) -> Any:
     if kind == "pipeline":
         return _walk(_evaluate(token, dot, variables), operand[2])
     if kind == "variable":
-        if token[1:] not in variables:
-            raise TemplateError(f"template parsing error: undefined variable {token!r}")
-        return variables[token[1:]]
+        return _variable(token, variables)
     if kind == "field":
-        return _walk(variables[""] if token.startswith("$") else dot, token.lstrip("$"))
+        start, _, path = token.partition(".")
+        return _walk(_variable(start, variables) if start else dot, path)
     return _evaluate([[operand]], dot, variables)
+
+
+def _variable(token: str, variables: dict[str, Any]) -> Any:
+    if token[1:] not in variables:
+        raise TemplateError(f"template parsing error: undefined variable {token!r}")
+    return variables[token[1:]]
 
 
 def _walk(value: Any, path: str) -> Any:

@@ -56,19 +56,6 @@ def stamp(then: float) -> str:
     return time.strftime("%Y-%m-%d %H:%M:%S %z %Z", time.localtime(then))
 
 
-def seconds(rfc3339: str) -> float:
-    """``2026-01-31T12:00:00.123456789Z`` → seconds since the epoch; 0.0 for an empty or zero time."""
-    from datetime import datetime
-
-    if not rfc3339 or rfc3339.startswith("0001-"):
-        return 0.0
-    head, dot, tail = rfc3339.partition(".")
-    if dot:  # nine digits of a second are Docker's; datetime reads six
-        digits = tail.rstrip("Z").partition("+")[0].partition("-")[0]
-        rfc3339 = f"{head}.{digits[:6].ljust(6, '0')}{tail[len(digits) :]}"
-    return datetime.fromisoformat(rfc3339.replace("Z", "+00:00")).timestamp()
-
-
 def shortened(text: str, columns: int) -> str:
     """*text* cut to *columns*, with an ellipsis when something is missing."""
     return text if len(text) <= columns else text[: columns - 1] + "…"

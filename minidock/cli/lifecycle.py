@@ -1,0 +1,119 @@
+"""``minidock start stop restart kill rm wait pause unpause rename``: a container's life."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from minidock import notation
+from minidock.cli.context import Context, each
+from minidock.cli.flags import Command, Flag, UsageError, Values, boolean, integer
+
+TIME = Flag("timeout", "t", "int", "Seconds to wait before killing the container", None, integer)
+SIGNAL = Flag("signal", "s", "string", "Signal to send to the container", None, notation.signal_name)
+
+
+def start(context: Context, values: Values, arguments: list[str]) -> int:
+    """Start stopped containers; with -a or -i show one."""
+    engine = context.engine
+    if not (values["attach"] or values["interactive"]):
+
+        def begin(name: str) -> str:
+            engine.start(name)
+            return name
+
+        return each(arguments, begin)
+    if len(arguments) > 1:
+        raise UsageError("you cannot start and attach multiple containers at once")
+    from minidock.cli.streams import streams
+
+    container = engine.container(arguments[0])
+    use = streams(values, stdin=values["interactive"], tty=container.spec.tty)
+    return engine.start(arguments[0], attach=use) or 0
+
+
+def _verb(method: str, *keys: str) -> Callable[[Context, Values, list[str]], int]:
+    """A command that does *method* of the engine to each container and prints its name."""
+
+    def act(context: Context, values: Values, arguments: list[str]) -> int:
+        options = {key: values[key] for key in keys if values[key] is not None}
+
+        def one(name: str) -> str:
+            getattr(context.engine, method)(name, **options)
+            return name
+
+        return each(arguments, one)
+
+    return act
+
+
+def rm(context: Context, values: Values, arguments: list[str]) -> int:
+    """Remove containers."""
+    if values["link"]:
+        raise UsageError("--link is not yet there: it comes with lesson 11 (networks).")
+
+    def remove(name: str) -> str:
+        context.engine.rm(name, force=values["force"], volumes=values["volumes"])
+        return name
+
+    if values["force"]:  # as with `rm -f`, what is not there is no failure
+        arguments = [name for name in arguments if _exists(context, name)]
+    return each(arguments, remove)
+
+
+def _exists(context: Context, name: str) -> bool:
+    from minidock.cli.context import report
+    from minidock.errors import NotFound
+
+    try:
+        context.engine.container(name)
+    except NotFound as error:
+        report(error)
+        return False
+    return True
+
+
+def wait(context: Context, values: Values, arguments: list[str]) -> int:
+    """Block until containers stop, then print their exit codes."""
+    return each(arguments, lambda name: str(context.engine.wait(name)))
+
+
+def rename(context: Context, values: Values, arguments: list[str]) -> int:
+    context.engine.rename(*arguments)
+    return 0
+
+
+def _several(verb: str, summary: str, action: Any, *flags: Flag) -> Command:
+    return Command(f"{verb} [OPTIONS] CONTAINER [CONTAINER...]", summary, action, flags, least=1)
+
+
+COMMANDS = {
+    "start": _several(
+        "start",
+        "Start one or more stopped containers",
+        start,
+        boolean("attach", "a", "Attach STDOUT/STDERR and forward signals"),
+        Flag("detach-keys", help="Override the key sequence for detaching a container"),
+        boolean("interactive", "i", "Attach container's STDIN"),
+        boolean("sig-proxy", help="Proxy received signals to the process", default=True),
+    ),
+    "stop": _several(
+        "stop", "Stop one or more running containers", _verb("stop", "signal", "timeout"), SIGNAL, TIME
+    ),
+    "restart": _several(
+        "restart", "Restart one or more containers", _verb("restart", "signal", "timeout"), SIGNAL, TIME
+    ),
+    "kill": _several("kill", "Kill one or more running containers", _verb("kill", "signal"), SIGNAL),
+    "pause": _several("pause", "Pause all processes within one or more containers", _verb("pause")),
+    "unpause": _several("unpause", "Unpause all processes within one or more containers", _verb("unpause")),
+    "rm": _several(
+        "rm",
+        "Remove one or more containers",
+        rm,
+        boolean("force", "f", "Force the removal of a running container (uses SIGKILL)"),
+        boolean("link", "l", "(not yet: lesson 11)"),
+        boolean("volumes", "v", "Remove anonymous volumes associated with the container"),
+    ),
+    "wait": _several("wait", "Block until one or more containers stop, then print their exit codes", wait),
+    "rename": Command("rename CONTAINER NEW_NAME", "Rename a container", rename, least=2, most=2),
+}

@@ -1,0 +1,267 @@
+"""The engine: one object with every verb of the course. No printing, no flags: values in, values out.
+
+    from minidock.engine import Engine
+
+    engine = Engine()
+    result = engine.run("busybox", ["echo", "hi"], memory="64m")
+    print(result.output, result.exit_code)
+
+The command line, notebooks, labs (and later the daemon and compose) are faces of this one object.
+Failures are MinidockErrors. It may be used from several threads and inside Jupyter.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from minidock import config as configuration
+from minidock.config import Config
+from minidock.containers import state
+from minidock.containers.state import Container
+from minidock.image_verbs import ImageVerbs, Json, Progress
+
+if TYPE_CHECKING:
+    from minidock.containers.attach import Streams
+    from minidock.diagnosis import Finding
+    from minidock.images.transfer import Event as Event  # for the faces
+    from minidock.kernel.overlay import Change
+    from minidock.leftovers import Leftover
+    from minidock.overview import Usage
+    from minidock.trace import Step
+
+HUB = "docker.io"
+
+
+def parse_filters(texts: Iterable[str]) -> dict[str, list[str]]:
+    """``["status=exited"]`` → ``{"status": ["exited"]}``, the form that ps and images take."""
+    from minidock import selection
+
+    return selection.parse(texts)
+
+
+@dataclass(slots=True)
+class Result:
+    """How a captured run ended. *output* is standard output and error as they came, decoded."""
+
+    id: str
+    exit_code: int
+    stdout: bytes
+    stderr: bytes
+    output: str
+
+    def __str__(self) -> str:
+        return self.output
+
+
+class Engine(ImageVerbs):
+    """Every verb over one state root. Cheap to make: nothing is read before it is asked for.
+
+    *root* is where images and containers live (default: as config.py says), *layers* a student's
+    directory whose functions stand in for the library's (see layers.py).
+    """
+
+    def __init__(
+        self, root: Path | str | None = None, *, config: Config | None = None, layers: str | None = None
+    ) -> None:
+        super().__init__(config or configuration.load(Path(root) if root else None))
+        self.layers = os.path.abspath(os.path.expanduser(layers)) if layers else ""
+        self.swapped = self._swap(self.layers) if self.layers else {}
+
+    def _swap(self, directory: str) -> dict[str, list[str]]:
+        from minidock import layers
+
+        return layers.load(Path(directory))
+
+    # ---- containers: making and finding ------------------------------------------------------------
+
+    def create(
+        self,
+        image: str,
+        command: Sequence[str] | None = None,
+        *,
+        pull: str = "missing",
+        platform: str | None = None,
+        progress: Progress | None = None,
+        on_missing: Callable[[], None] | None = None,
+        **options: Any,
+    ) -> Container:
+        """Make a container without starting it.
+
+        *options* are Docker's flags with ``_`` for ``-``: ``memory="64m"``, ``env=["A=1"]``,
+        ``volume=["/a:/b:ro"]``, … (creation.KNOWN). The image is pulled as *pull* says.
+        """
+        from minidock import creation
+        from minidock.containers import lifecycle
+
+        creation.check_known(options)  # before the pull, which may take long
+        local = self.pull_if_missing(
+            image, policy=pull, platform=platform, progress=progress, on_missing=on_missing
+        )
+        spec = creation.specification(
+            local, image, list(command) if command else None, options, self._container_id, self.layers
+        )
+        self.store.ensure_layers(local)
+        return lifecycle.create(self.root, spec)
+
+    def _container_id(self, text: str) -> str:
+        return self.container(text).id
+
+    def container(self, text: str) -> Container:
+        """The container with this name, id, or unique beginning of an id. Raises NotFound."""
+        return state.find(self.root, text)
+
+    def containers(self, filters: dict[str, list[str]] | None = None, *, all: bool = True) -> list[Container]:
+        """Containers, newest first; *all* of them, or those that run (or fit a filter on their state)."""
+        from minidock import selection
+
+        found = state.containers(self.root)
+        chosen = selection.containers(found, filters or {}, self.container, self._image_id)
+        if all or (filters and ({"status", "exited"} & filters.keys())):
+            return chosen
+        return [container for container in chosen if container.running()]
+
+    def _image_id(self, text: str) -> str | None:
+        image = self.store.find(text)
+        return image.id if image else None
+
+    def ps(
+        self, filters: dict[str, list[str]] | None = None, *, all: bool = False, size: bool = False
+    ) -> list[Json]:
+        """Containers as `docker ps` lists them, in the shape of Docker's API."""
+        from minidock import inspection
+
+        return [inspection.summary(each, size=size) for each in self.containers(filters, all=all)]
+
+    def inspect(self, text: str, *, size: bool = False) -> Json:
+        """One container in the shape of Docker's API."""
+        from minidock import inspection
+
+        return inspection.container_json(self.container(text), size=size)
+
+    # ---- containers: living -------------------------------------------------------------------------
+
+    def start(self, text: str, *, attach: Streams | None = None) -> int | None:
+        """Start a container; with *attach* stay until it ends (or detaches) and return its exit code."""
+        from minidock.containers import lifecycle
+
+        return lifecycle.start(self.container(text), attach)
+
+    def stop(self, text: str, *, timeout: int | None = None, signal: str | None = None) -> None:
+        """Ask the container to end (its stop signal), and after *timeout* seconds kill it."""
+        from minidock.containers import lifecycle
+
+        lifecycle.stop(self.container(text), timeout, signal)
+
+    def restart(self, text: str, *, timeout: int | None = None, signal: str | None = None) -> None:
+        """Stop, then start."""
+        container = self.container(text)
+        if container.running():
+            self.stop(container.id, timeout=timeout, signal=signal)
+        self.start(container.id)
+
+    def kill(self, text: str, *, signal: str = "SIGKILL") -> None:
+        """Send a signal to the container's first process."""
+        from minidock.containers import lifecycle
+
+        lifecycle.kill(self.container(text), signal)
+
+    def pause(self, text: str) -> None:
+        """Freeze all processes of a container."""
+        from minidock.containers import lifecycle
+
+        lifecycle.pause(self.container(text))
+
+    def unpause(self, text: str) -> None:
+        """Let a paused container go on."""
+        from minidock.containers import lifecycle
+
+        lifecycle.unpause(self.container(text))
+
+    def wait(self, text: str) -> int:
+        """Wait for the container's end; returns its exit code."""
+        from minidock.containers import lifecycle
+
+        return lifecycle.wait(self.container(text))
+
+    def rename(self, text: str, name: str) -> None:
+        """Give a container another name."""
+        from minidock.containers import lifecycle
+
+        lifecycle.rename(self.container(text), name)
+
+    def rm(self, text: str, *, force: bool = False, volumes: bool = False) -> None:
+        """Remove a container; a running one only with *force*."""
+        from minidock.containers import lifecycle
+
+        lifecycle.remove(self.container(text), force=force, volumes=volumes)
+
+    def prune_containers(self, filters: dict[str, list[str]] | None = None) -> tuple[list[str], int]:
+        """Remove all containers that do not run: (their ids, the bytes they took)."""
+        from minidock import inspection, selection
+
+        deleted, freed = [], 0
+        for container in selection.prunable(self.containers(), filters or {}):
+            size = inspection.disk_use(container.directory / "upper")
+            self.rm(container.id, volumes=False)
+            deleted.append(container.id)
+            freed += size
+        return deleted, freed
+
+    def diff(self, text: str) -> list[Change]:
+        """What a container changed in its filesystem."""
+        from minidock import inspection
+        from minidock.kernel import overlay
+
+        container = self.container(text)
+        return overlay.diff(container.directory / "upper", inspection.layer_paths(container))
+
+    def explain(self, text: str) -> list[Step]:
+        """The steps that made a container, as recorded while it started."""
+        from minidock import trace
+
+        try:
+            return trace.read(self.container(text).directory / "trace.jsonl")
+        except FileNotFoundError:
+            return []
+
+    # ---- the whole ----------------------------------------------------------------------------------
+
+    def version(self) -> Json:
+        """Versions of minidock, Python and the kernel."""
+        from minidock import overview
+
+        return overview.version()
+
+    def info(self) -> Json:
+        """Counts, drivers, limits of the machine, configuration; named as in Docker's API."""
+        from minidock import overview
+
+        return overview.info(self.config, self.images(), self.containers(), self.layers)
+
+    def df(self) -> list[Usage]:
+        """What images and containers take on disk."""
+        from minidock import overview
+
+        return overview.disk_usage(self.images(), self.containers())
+
+    def doctor(self) -> Iterator[Finding]:
+        """Is this machine able to run containers? One finding after the other, as they are made."""
+        from minidock import diagnosis
+
+        return diagnosis.machine(self.config)
+
+    def leftovers(self) -> list[Leftover]:
+        """What killed processes left behind under this root."""
+        from minidock import leftovers
+
+        return list(leftovers.find(self.root))
+
+    def reset(self, *, keep_images: bool = False) -> list[str]:
+        """Remove everything that minidock made under this root; says what."""
+        from minidock import leftovers
+
+        return leftovers.reset(self.root, keep_images=keep_images)

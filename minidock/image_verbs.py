@@ -1,0 +1,164 @@
+"""The engine's verbs on images: pull, push, tag, remove, save, load, … (see engine.py for the whole)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+from minidock.config import Config
+from minidock.containers import state
+from minidock.errors import NotFound
+from minidock.images.image import Image
+from minidock.images.store import Store, Use
+
+if TYPE_CHECKING:
+    from minidock.images.removal import Removed
+    from minidock.images.transfer import Event
+
+Json = dict[str, Any]
+Progress = Callable[["Event"], None]
+
+
+class ImageVerbs:
+    """What an engine does with the images of one state root."""
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self.root = config.root
+        self.store = Store(self.root, uses=self._uses, max_layer_size=config.max_layer_size)
+
+    def _uses(self) -> Iterator[Use]:
+        """Which containers need which images: nothing of these is ever removed."""
+        for container in state.containers(self.root):
+            spec = container.spec
+            yield Use(spec.id, spec.image_id, tuple(spec.layers), container.running())
+
+    def pull(self, reference: str, *, platform: str | None = None, progress: Progress | None = None) -> Image:
+        """Fetch an image from its registry (mirrors first)."""
+        from minidock.images import transfer
+
+        return transfer.pull(
+            self.store, reference, self.config, platform=platform, progress=progress or transfer.ignore
+        )
+
+    def full_name(self, reference: str) -> str:
+        """``busybox`` → ``docker.io/library/busybox:latest``. Raises InvalidInput."""
+        from minidock.images import reference as references
+
+        return str(references.parse(reference).pinned())
+
+    def pull_if_missing(
+        self,
+        reference: str,
+        *,
+        policy: str = "missing",
+        platform: str | None = None,
+        progress: Progress | None = None,
+        on_missing: Callable[[], None] | None = None,
+    ) -> Image:
+        """The local image; pulled when it is not here (*policy* missing), always, or never.
+
+        *on_missing* is called before a pull that the image's absence made necessary.
+        """
+        if policy == "always":
+            return self.pull(reference, platform=platform, progress=progress)
+        try:
+            return self.store.resolve(reference)
+        except NotFound:
+            if policy == "never":
+                raise
+        if on_missing:
+            on_missing()
+        return self.pull(reference, platform=platform, progress=progress)
+
+    def push(self, reference: str, *, progress: Progress | None = None) -> str:
+        """Send a local image to the registry that its name says; returns the digest."""
+        from minidock.images import transfer
+
+        return transfer.push(self.store, reference, self.config, progress=progress or transfer.ignore)
+
+    def login(self, server: str, username: str, password: str) -> Path:
+        """Check the password with the registry and remember it; returns the file that holds it now."""
+        from minidock.images import credentials
+
+        return credentials.login(server, username, password, trusted_hosts=self.config.insecure_registries)
+
+    def logout(self, server: str) -> bool:
+        """Forget a registry's password; False when none was known."""
+        from minidock.images import credentials
+
+        return credentials.logout(server)
+
+    def search(self, term: str, *, limit: int = 25) -> list[Any]:
+        """Look for images by name: on Docker Hub, or in the catalogue of the registry in *term*."""
+        from minidock.images import catalogue
+
+        return catalogue.search(term, self.config, limit=limit)
+
+    def images(self, filters: dict[str, list[str]] | None = None) -> list[Image]:
+        """The local images, newest first."""
+        from minidock import selection
+
+        return selection.images(self.store.images(), filters or {}, self.store.resolve)
+
+    def image(self, text: str) -> Image:
+        """One image by name, digest, id, or unique beginning of an id."""
+        return self.store.resolve(text)
+
+    def image_inspect(self, text: str) -> Json:
+        """One image in the shape of Docker's API."""
+        from minidock import inspection
+
+        return inspection.image_json(self.store.resolve(text))
+
+    def image_summaries(self, filters: dict[str, list[str]] | None = None) -> list[Json]:
+        """The local images as `docker images` lists them, in the shape of Docker's API."""
+        from minidock import inspection
+
+        used: dict[str, int] = {}
+        for use in self._uses():
+            used[use.image_id] = used.get(use.image_id, 0) + 1
+        return [inspection.image_summary(image, used.get(image.id, 0)) for image in self.images(filters)]
+
+    def history(self, text: str) -> list[Json]:
+        """How an image was made, newest step first."""
+        from minidock import inspection
+
+        return inspection.history(self.store.resolve(text))
+
+    def tag(self, source: str, target: str) -> Image:
+        """Give an image one more name."""
+        return self.store.tag(source, target)
+
+    def rmi(self, text: str, *, force: bool = False) -> Removed:
+        """Remove a name, and with its last name the image."""
+        from minidock.images import removal
+
+        return removal.remove(self.store, text, force=force)
+
+    def prune_images(self, filters: dict[str, list[str]] | None = None, *, unused: bool = False) -> Removed:
+        """Remove dangling images; with *unused* all that no container uses."""
+        from minidock import selection
+        from minidock.images import removal
+
+        chosen = {image.id for image in selection.images(self.store.images(), filters or {}, self.image)}
+        return removal.prune(self.store, unused=unused, wanted=lambda image: image.id in chosen)
+
+    def save(self, names: Sequence[str], file: IO[bytes]) -> None:
+        """Write images as one tar archive that docker and OCI tools read."""
+        from minidock.images import archive
+
+        archive.save(self.store, list(names), file)
+
+    def load(self, file: IO[bytes]) -> list[str]:
+        """Read such an archive; returns the names (or ids) of its images."""
+        from minidock.images import archive
+
+        return archive.load(self.store, file)
+
+    def import_(self, file: IO[bytes], reference: str = "", **options: Any) -> Image:
+        """Make an image of one layer from a tar archive of a filesystem."""
+        from minidock.images import archive
+
+        return archive.import_(self.store, file, reference, **options)

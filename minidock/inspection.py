@@ -1,0 +1,335 @@
+"""What `inspect` and `ps` tell: containers and images in the shapes of Docker's Engine API.
+
+Source: Docker Engine API v1.44, ContainerInspect, ContainerList (definitions ContainerState, HostConfig,
+ContainerConfig, MountPoint, NetworkSettings), ImageInspect.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+from minidock import human
+from minidock.containers import timestamps
+from minidock.containers.spec import Mount, Spec
+from minidock.containers.state import Container, State
+from minidock.images import reference
+from minidock.images.image import Image
+
+Json = dict[str, Any]
+
+
+def container_json(container: Container, *, size: bool = False) -> Json:
+    """One container as `docker inspect` shows it; with *size* also the bytes it takes."""
+    spec, state = container.spec, container.state()
+    directory = container.directory
+    shown: Json = {
+        "Id": spec.id,
+        "Created": spec.created,
+        "Path": spec.arguments[0],
+        "Args": spec.arguments[1:],
+        "State": state_json(state, container.status()),
+        "Image": spec.image_id,
+        "ResolvConfPath": "",
+        "HostnamePath": "",
+        "HostsPath": "",
+        "LogPath": str(directory / "log.json"),
+        "Name": f"/{spec.name}",
+        "RestartCount": 0,
+        "Driver": "overlay2",
+        "Platform": "linux",
+        "MountLabel": "",
+        "ProcessLabel": "",
+        "AppArmorProfile": "",
+        "ExecIDs": None,
+        "HostConfig": host_config_json(spec),
+        "GraphDriver": {
+            "Data": {
+                "LowerDir": ":".join(map(str, layer_paths(container))),
+                "MergedDir": str(directory / "merged"),
+                "UpperDir": str(directory / "upper"),
+                "WorkDir": str(directory / "work"),
+            },
+            "Name": "overlay2",
+        },
+        "Mounts": [mount_json(mount) for mount in spec.mounts if mount.kind != "tmpfs"],
+        "Config": config_json(spec),
+        "NetworkSettings": network_json(spec),
+    }
+    if size:
+        shown["SizeRw"] = disk_use(directory / "upper")
+        shown["SizeRootFs"] = shown["SizeRw"] + sum(map(disk_use, layer_paths(container)))
+    return shown
+
+
+def state_json(state: State, status: str) -> Json:
+    return {
+        "Status": status,
+        "Running": status in ("running", "paused", "restarting"),
+        "Paused": status == "paused",
+        "Restarting": status == "restarting",
+        "OOMKilled": state.oom_killed,
+        "Dead": status == "dead",
+        "Pid": state.pid if status in ("running", "paused") else 0,
+        "ExitCode": state.exit_code,
+        "Error": state.error,
+        "StartedAt": state.started_at or timestamps.NEVER,
+        "FinishedAt": state.finished_at or timestamps.NEVER,
+    }
+
+
+def config_json(spec: Spec) -> Json:
+    """The part of a container that is independent of the host."""
+    return {
+        "Hostname": spec.hostname or spec.id[:12],
+        "Domainname": spec.domain_name,
+        "User": spec.user,
+        "AttachStdin": spec.stdin_once,
+        "AttachStdout": True,
+        "AttachStderr": True,
+        **({"ExposedPorts": {port: {} for port in spec.exposed_ports}} if spec.exposed_ports else {}),
+        "Tty": spec.tty,
+        "OpenStdin": spec.open_stdin,
+        "StdinOnce": spec.stdin_once,
+        "Env": spec.environment,
+        "Cmd": spec.command or None,
+        "Image": spec.image,
+        "Volumes": {path: {} for path in spec.volumes} or None,
+        "WorkingDir": "" if spec.working_directory == "/" else spec.working_directory,
+        "Entrypoint": spec.entrypoint or None,
+        "OnBuild": None,
+        "Labels": spec.labels,
+        "StopSignal": spec.stop_signal,
+        "StopTimeout": spec.stop_timeout,
+    }
+
+
+def host_config_json(spec: Spec) -> Json:
+    """The part of a container that depends on the host: limits, mounts, privileges, namespaces."""
+    limits, security, spaces = spec.limits, spec.security, spec.namespaces
+    binds = [mount for mount in spec.mounts if mount.kind != "tmpfs"]
+    temporary = [mount for mount in spec.mounts if mount.kind == "tmpfs"]
+    return {
+        "Binds": [bind_text(mount) for mount in binds] or None,
+        "LogConfig": {"Type": spec.log_options.get("driver", "json-file"), "Config": {}},
+        "NetworkMode": spaces.network,
+        "PortBindings": {},
+        "RestartPolicy": {"Name": "no", "MaximumRetryCount": 0},
+        "AutoRemove": spec.auto_remove,
+        "CapAdd": security.cap_add or None,
+        "CapDrop": security.cap_drop or None,
+        "CgroupnsMode": spaces.cgroup,
+        "GroupAdd": spec.group_add or None,
+        "IpcMode": spaces.ipc,
+        "OomScoreAdj": spec.oom_score_adj,
+        "PidMode": "" if spaces.pid == "private" else spaces.pid,
+        "Privileged": security.privileged,
+        "PublishAllPorts": False,
+        "ReadonlyRootfs": security.read_only_root,
+        "SecurityOpt": security.options or None,
+        "Tmpfs": {mount.target: ",".join(mount.options) for mount in temporary},
+        "UTSMode": "" if spaces.uts == "private" else spaces.uts,
+        "UsernsMode": "" if spaces.user == "host" else spaces.user,
+        "ShmSize": spec.shm_size,
+        "Sysctls": spec.sysctls,
+        "Runtime": "minidock",
+        "Init": spec.init,
+        "CpuShares": limits.cpu_shares or 0,
+        "Memory": limits.memory or 0,
+        "MemoryReservation": limits.memory_reservation or 0,
+        "MemorySwap": limits.memory_swap or 0,
+        "NanoCpus": round(limits.cpu_quota / limits.cpu_period * 10**9)
+        if limits.cpu_quota and limits.cpu_period
+        else 0,
+        "CpuPeriod": limits.cpu_period or 0,
+        "CpuQuota": limits.cpu_quota or 0,
+        "CpusetCpus": limits.cpuset_cpus or "",
+        "CpusetMems": limits.cpuset_mems or "",
+        "Devices": [device_json(text) for text in security.devices],
+        "OomKillDisable": limits.oom_kill_disable,
+        "PidsLimit": limits.pids,
+        "Ulimits": [
+            {"Name": name, "Soft": soft, "Hard": hard} for name, (soft, hard) in sorted(spec.ulimits.items())
+        ],
+        "MaskedPaths": security.masked_paths,
+        "ReadonlyPaths": security.readonly_paths,
+    }
+
+
+def mount_json(mount: Mount) -> Json:
+    return {
+        "Type": mount.kind,
+        **({"Name": mount.source} if mount.kind == "volume" else {}),
+        "Source": mount.source,
+        "Destination": mount.target,
+        "Mode": "ro" if mount.read_only else "",
+        "RW": not mount.read_only,
+        "Propagation": mount.propagation if mount.kind == "bind" else "",
+    }
+
+
+def bind_text(mount: Mount) -> str:
+    modes = ["ro"] if mount.read_only else []
+    if mount.propagation != "rprivate":
+        modes.append(mount.propagation)
+    return ":".join([mount.source, mount.target, *([",".join(modes)] if modes else [])])
+
+
+def device_json(text: str) -> Json:
+    host, inside, permissions = text.split(":")
+    return {"PathOnHost": host, "PathInContainer": inside, "CgroupPermissions": permissions}
+
+
+def network_json(spec: Spec) -> Json:
+    mode = spec.namespaces.network
+    networks = (
+        {} if mode.startswith("container:") else {mode: {"IPAddress": "", "Gateway": "", "MacAddress": ""}}
+    )
+    return {"SandboxKey": "", "Ports": {}, "IPAddress": "", "Gateway": "", "Networks": networks}
+
+
+def summary(container: Container, *, size: bool = False) -> Json:
+    """One container as a line of `docker ps` knows it."""
+    spec, state, status = container.spec, container.state(), container.status()
+    shown: Json = {
+        "Id": spec.id,
+        "Names": [f"/{spec.name}"],
+        "Image": spec.image,
+        "ImageID": spec.image_id,
+        "Command": command_text(spec.arguments),
+        "Created": int(seconds(spec.created)),
+        "Ports": [],
+        "Labels": spec.labels,
+        "State": status,
+        "Status": status_text(state, status),
+        "ExitCode": state.exit_code,
+        "HostConfig": {"NetworkMode": spec.namespaces.network},
+        "NetworkSettings": {"Networks": network_json(spec)["Networks"]},
+        "Mounts": [mount_json(mount) for mount in spec.mounts if mount.kind != "tmpfs"],
+    }
+    if size:
+        shown["SizeRw"] = disk_use(container.directory / "upper")
+        shown["SizeRootFs"] = shown["SizeRw"] + sum(map(disk_use, layer_paths(container)))
+    return shown
+
+
+def status_text(state: State, status: str) -> str:
+    """``Up 2 minutes``, ``Exited (0) 3 seconds ago``: the STATUS of `ps`."""
+    if status in ("running", "paused"):
+        up = human.duration(time.time() - seconds(state.started_at))
+        return f"Up {up} (Paused)" if status == "paused" else f"Up {up}"
+    if status == "exited":
+        return f"Exited ({state.exit_code}) {human.ago(seconds(state.finished_at))}"
+    return {"created": "Created", "dead": "Dead", "removing": "Removal In Progress"}.get(status, status)
+
+
+def command_text(arguments: list[str]) -> str:
+    """The COMMAND of `ps`: words joined, those with a space in quotes."""
+    first, *rest = arguments
+    return " ".join([first, *(f"'{word}'" if " " in word else word for word in rest)])
+
+
+def layer_paths(container: Container) -> list[Path]:
+    """The read-only trees under a container, top first, as overlayfs wants them."""
+    trees = container.root / "layers"
+    return [trees / diff_id.removeprefix("sha256:") for diff_id in reversed(container.spec.layers)]
+
+
+def disk_use(tree: Path) -> int:
+    """Bytes in the files below *tree*; hard links count once, links are not followed."""
+    total, seen = 0, set()
+    stack = [str(tree)]
+    while stack:
+        try:
+            entries = list(os.scandir(stack.pop()))
+        except OSError:
+            continue
+        for entry in entries:
+            status = entry.stat(follow_symlinks=False)
+            if entry.is_dir(follow_symlinks=False):
+                stack.append(entry.path)
+            elif status.st_ino not in seen:
+                seen.add(status.st_ino)
+                total += status.st_size
+    return total
+
+
+def image_json(image: Image) -> Json:
+    """One image as `docker image inspect` shows it."""
+    settings = image.settings
+    return {
+        "Id": image.id,
+        "RepoTags": [familiar(name) for name in image.names],
+        "RepoDigests": [familiar(name) for name in image.repo_digests],
+        "Parent": "",
+        "Comment": image.history[-1].get("comment", "") if image.history else "",
+        "Created": image.created,
+        "DockerVersion": image.config.get("docker_version", ""),
+        "Author": image.config.get("author", ""),
+        "Config": settings,
+        "Architecture": image.config.get("architecture", ""),
+        **({"Variant": image.config["variant"]} if image.config.get("variant") else {}),
+        "Os": image.config.get("os", ""),
+        "Size": image.size,
+        "GraphDriver": {
+            "Data": {
+                "LowerDir": ":".join(
+                    str(image.trees / diff_id.removeprefix("sha256:")) for diff_id in reversed(image.diff_ids)
+                )
+                if image.trees
+                else ""
+            },
+            "Name": "overlay2",
+        },
+        "RootFS": {"Type": "layers", "Layers": image.diff_ids},
+        "Metadata": {"LastTagTime": timestamps.NEVER},
+    }
+
+
+def image_summary(image: Image, containers: int = -1) -> Json:
+    """One image as a line of `docker images` knows it."""
+    return {
+        "Id": image.id,
+        "RepoTags": [familiar(name) for name in image.names],
+        "RepoDigests": [familiar(name) for name in image.repo_digests],
+        "Created": int(seconds(image.created)) if image.created else 0,
+        "Size": image.size,
+        "SharedSize": -1,
+        "Labels": image.settings.get("Labels") or {},
+        "Containers": containers,
+        "ParentId": "",
+    }
+
+
+def history(image: Image) -> list[Json]:
+    """How the image was made, newest step first: `docker history`. Only some steps made a layer."""
+    sizes = [image.layer_size(layer) for layer in image.layers]
+    steps: list[Json] = []
+    for entry in image.history or [{} for _ in sizes]:
+        made_layer = not entry.get("empty_layer") and bool(sizes)
+        steps.append(
+            {
+                "Id": "<missing>",
+                "Created": int(seconds(entry["created"])) if entry.get("created") else 0,
+                "CreatedBy": entry.get("created_by", ""),
+                "Tags": None,
+                "Size": sizes.pop(0) if made_layer else 0,
+                "Comment": entry.get("comment", ""),
+            }
+        )
+    steps.reverse()
+    if steps:
+        steps[0].update(Id=image.id, Tags=[familiar(name) for name in image.names] or None)
+    return steps
+
+
+def seconds(rfc3339: str) -> float:
+    """Seconds since the epoch."""
+    return timestamps.to_nanoseconds(rfc3339) / timestamps.SECOND
+
+
+def familiar(name: str) -> str:
+    """``docker.io/library/busybox:latest`` → ``busybox:latest``, as people write it."""
+    return reference.parse(name).familiar

@@ -1,0 +1,135 @@
+"""``--filter``: which containers and images a list shows. Docker's keys, and Docker's meaning of each.
+
+Filters are ``{"status": ["exited", "created"], "label": ["tier=web"]}``: the values of one key are
+alternatives (of ``label`` all must fit), the keys must all fit.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import re
+from collections.abc import Callable, Iterable
+
+from minidock.containers import timestamps
+from minidock.containers.state import Container
+from minidock.errors import InvalidInput
+from minidock.images.image import Image
+from minidock.inspection import familiar
+
+Filters = dict[str, list[str]]
+CONTAINER_KEYS = (
+    *("ancestor", "before", "exited", "id", "label"),
+    *("name", "network", "since", "status", "volume"),
+)
+IMAGE_KEYS = ("before", "dangling", "label", "reference", "since", "until")
+STATUSES = ("created", "running", "paused", "restarting", "removing", "exited", "dead")
+
+
+def parse(texts: Iterable[str]) -> Filters:
+    """``["status=exited"]`` → ``{"status": ["exited"]}``."""
+    filters: Filters = {}
+    for text in texts:
+        key, equals, value = text.partition("=")
+        if not equals:
+            raise InvalidInput(f"invalid argument {text!r} for --filter: must be key=value")
+        filters.setdefault(key.strip().lower(), []).append(value.strip())
+    return filters
+
+
+def check(filters: Filters, known: tuple[str, ...]) -> None:
+    for key in filters:
+        if key not in known:
+            raise InvalidInput(f"invalid filter '{key}'", hint=f"Filters here: {', '.join(known)}.")
+
+
+def containers(
+    candidates: list[Container],
+    filters: Filters,
+    find: Callable[[str], Container],
+    image_id: Callable[[str], str | None],
+) -> list[Container]:
+    """Those of *candidates* that fit. *find* and *image_id* look up what a filter names."""
+    check(filters, CONTAINER_KEYS)
+    for status in filters.get("status", []):
+        if status not in STATUSES:
+            raise InvalidInput(f"invalid filter 'status={status}'", hint=f"States: {', '.join(STATUSES)}.")
+    ancestors = {image_id(text) or text for text in filters.get("ancestor", [])}
+    after = max((find(text).spec.created for text in filters.get("since", [])), default="")
+    before = min((find(text).spec.created for text in filters.get("before", [])), default="~")
+    exit_codes = [_number(text) for text in filters.get("exited", [])]
+
+    def fits(container: Container) -> bool:
+        spec, status = container.spec, container.status()
+        mounts = {path for mount in spec.mounts for path in (mount.source, mount.target)}
+        return (
+            _one(filters, "status", lambda value: value == status)
+            and _one(filters, "id", lambda value: spec.id.startswith(value))
+            and _one(filters, "name", lambda value: bool(re.search(value.removeprefix("/"), spec.name)))
+            and _labels(filters, spec.labels)
+            and (not ancestors or bool(ancestors & {spec.image_id, spec.image}))
+            and (not exit_codes or (status == "exited" and container.state().exit_code in exit_codes))
+            and after < spec.created < before
+            and _one(filters, "network", lambda value: value == spec.namespaces.network)
+            and _one(filters, "volume", lambda value: value in mounts)
+        )
+
+    return [container for container in candidates if fits(container)]
+
+
+def prunable(candidates: list[Container], filters: Filters) -> list[Container]:
+    """The containers that `container prune` removes: those that do not run, and fit."""
+    check(filters, ("label", "until"))
+    until = min((timestamps.moment(text) for text in filters.get("until", [])), default=None)
+    return [
+        container
+        for container in candidates
+        if not container.running()
+        and _labels(filters, container.spec.labels)
+        and (until is None or timestamps.to_nanoseconds(container.spec.created) < until)
+    ]
+
+
+def images(candidates: list[Image], filters: Filters, find: Callable[[str], Image]) -> list[Image]:
+    """Those of *candidates* that fit."""
+    check(filters, IMAGE_KEYS)
+    after = max((find(text).created for text in filters.get("since", [])), default="")
+    before = min((find(text).created for text in filters.get("before", [])), default="~")
+    until = min((timestamps.moment(text) for text in filters.get("until", [])), default=None)
+
+    def fits(image: Image) -> bool:
+        return (
+            _one(filters, "dangling", lambda value: (value.lower() in ("true", "1")) == image.dangling)
+            and _one(filters, "reference", lambda value: any(matches(value, name) for name in image.names))
+            and _labels(filters, image.settings.get("Labels") or {})
+            and (not after or image.created > after)
+            and (before == "~" or image.created < before)
+            and (until is None or timestamps.to_nanoseconds(image.created) < until)
+        )
+
+    return [image for image in candidates if fits(image)]
+
+
+def matches(pattern: str, name: str) -> bool:
+    """Whether an image's name fits ``busy*`` or ``*:latest``, with or without its tag."""
+    short = familiar(name)
+    repository = short.rpartition(":")[0] or short
+    return any(fnmatch.fnmatchcase(each, pattern) for each in (short, repository, name))
+
+
+def _number(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise InvalidInput(f"invalid filter 'exited={text}': not a number") from None
+
+
+def _one(filters: Filters, key: str, fits: Callable[[str], bool]) -> bool:
+    return key not in filters or any(fits(value) for value in filters[key])
+
+
+def _labels(filters: Filters, labels: dict[str, str]) -> bool:
+    for text in filters.get("label", []):
+        name, equals, value = text.partition("=")
+        if name not in labels or (equals and labels[name] != value):
+            return False
+    return True
