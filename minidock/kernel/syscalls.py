@@ -16,7 +16,7 @@ from typing import Any, NoReturn
 from minidock import trace
 from minidock.errors import InvalidInput, MinidockError
 from minidock.kernel.constants import *  # noqa: F403 (callers write syscalls.MS_BIND)
-from minidock.kernel.door import Pathname, buffer, encode, fork_by_clone, request, syscall
+from minidock.kernel.door import Pathname, address, buffer, encode, fork_by_clone, request, syscall
 from minidock.kernel.door import forbid_imports as forbid_imports
 from minidock.kernel.door import raise_for as raise_for
 from minidock.kernel.privileges import *  # noqa: F403 (and syscalls.capset)
@@ -227,12 +227,22 @@ def setdomainname(name: str) -> None:
         syscall("setdomainname", name, len(encode(name)))
 
 
-def bpf(command: str, attributes: bytes) -> int:
-    """bpf(2): load or attach an eBPF program; *attributes* is the start of union bpf_attr."""
-    with request("bpf", command=command) as taken:
-        result = syscall("bpf", globals()[command], attributes, len(attributes))
-        taken.result = f"descriptor {result}" if command == "BPF_PROG_LOAD" else ""
-    return result
+def bpf_load(kind: int, instructions: bytes) -> int:
+    """bpf(2), BPF_PROG_LOAD: hand an eBPF program of type *kind* to the kernel; returns a descriptor."""
+    code, license_ = buffer(instructions), buffer(b"MIT\0")
+    count = len(instructions) // 8
+    attributes = struct.pack("=IIQQ24x", kind, count, address(code), address(license_))
+    with request("bpf", command="BPF_PROG_LOAD", kind=kind, instructions=count) as taken:
+        descriptor = syscall("bpf", BPF_PROG_LOAD, attributes, len(attributes))
+        taken.result = f"descriptor {descriptor}"
+    return descriptor
+
+
+def bpf_attach(target: int, program: int, kind: int, flags: int) -> None:
+    """bpf(2), BPF_PROG_ATTACH: let the kernel ask *program* about what happens in the cgroup *target*."""
+    attributes = struct.pack("=IIII", target, program, kind, flags)
+    with request("bpf", command="BPF_PROG_ATTACH", target=target, program=program, flags=flags):
+        syscall("bpf", BPF_PROG_ATTACH, attributes, len(attributes))
 
 
 def ioctl(descriptor: int, command: str, argument: bytes) -> bytes:
