@@ -1,0 +1,244 @@
+"""The shim's half of starting a process in a container: namespaces, pipes, cgroup, and the way back.
+
+:func:`bear` makes a container's first process (child.py is the other half), :func:`join` one more in a
+running container (`exec`). Both return a :class:`Born`: a process that runs the user's program.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from minidock import trace
+from minidock.containers import channel, child, etc, launcher, program
+from minidock.containers.channel import Channel
+from minidock.containers.spec import Spec
+from minidock.containers.state import Container
+from minidock.errors import Conflict
+from minidock.kernel import capabilities, cgroups, namespaces, seccomp, syscalls
+
+SIGKILL = 9
+
+
+@dataclass(slots=True)
+class Born:
+    """A process that came to life. *pidfd* is readable when it ends; the pipes are the shim's ends."""
+
+    pid: int
+    pidfd: int
+    terminal: tuple[int, int] | None  # master, slave
+    pipes: tuple[int | None, int, int] | None  # stdin, stdout, stderr; None with a terminal
+
+
+def program_of(container: Container) -> program.Program:
+    """The container's own program, with everything that decides what it may do."""
+    spec = container.spec
+    powers = capabilities.resolve(spec.security.cap_add, spec.security.cap_drop, spec.security.privileged)
+    return program.Program(
+        arguments=child.init_arguments(spec),
+        environment=environment(spec),
+        working_directory=spec.working_directory or "/",
+        make_directory=True,
+        user=spec.user,
+        group_add=spec.group_add,
+        ulimits=spec.ulimits,
+        capabilities=powers,
+        seccomp=filter_of(container, powers),
+        no_new_privileges=spec.security.no_new_privileges,
+        keyring=f"_ses.{spec.id}",
+    )
+
+
+def filter_of(container: Container, powers: set[str]) -> bytes:
+    """The seccomp filter; none for privileged containers."""
+    security = container.spec.security
+    if security.privileged:
+        return b""
+    return seccomp.program(security.seccomp, powers, container.root / "cache") or b""
+
+
+def environment(spec: Spec) -> list[str]:
+    """Docker's defaults, then what the image and the user set."""
+    defaults = [f"PATH={program.DEFAULT_PATH}", f"HOSTNAME={etc.hostname(spec)}"]
+    if spec.tty:
+        defaults.append("TERM=xterm")
+    return defaults + spec.environment
+
+
+def bear(
+    container: Container, cgroup: Callable[[], cgroups.Cgroup], size: tuple[int, int] | None
+) -> tuple[Born, cgroups.Cgroup]:
+    """Start the container's first process. *cgroup* makes the cgroup, while the child mounts already.
+
+    Raises what the child reports; then nothing of it is left.
+    """
+    spec = container.spec
+    wanted, joins, memory = _namespaces(container)
+    pid_join = next((descriptor for kind, descriptor in joins if kind == "pid"), None)
+    ends = Ends(spec.tty, spec.open_stdin)
+    ours, theirs = channel.pair()
+    birth = child.Birth(
+        container,
+        program_of(container),
+        theirs,
+        ends.inside,
+        size,
+        launcher.sealed(),
+        syscalls.pidfd_open(os.getpid()),
+        [each for each in joins if each[0] != "pid"],
+        memory,
+    )
+    pid = _clone(wanted, pid_join)
+    if pid == 0:
+        child.live(birth)
+    theirs.close()
+    for descriptor in (birth.launch, birth.shim, *(descriptor for _, descriptor in joins)):
+        os.close(descriptor)
+    made: list[cgroups.Cgroup] = []
+
+    def prepare() -> None:
+        made.append(cgroup())
+        made[0].attach(pid)
+        if spec.oom_score_adj:
+            syscalls.write_file(f"/proc/{pid}/oom_score_adj", str(spec.oom_score_adj))
+
+    born = _deliver(pid, ours, ends, prepare, spec.arguments[0])
+    return born, made[0]
+
+
+def join(
+    container: Container,
+    init: int,
+    cgroup: cgroups.Cgroup,
+    wanted: program.Program,
+    *,
+    tty: bool,
+    stdin: bool,
+    size: tuple[int, int] | None,
+) -> Born:
+    """Start one more process in a running container, beside the one with pid *init*."""
+    ends = Ends(tty, stdin)
+    ours, theirs = channel.pair()
+    joining = child.Joining(
+        init, wanted, theirs, ends.inside, tty, size, launcher.sealed(), syscalls.pidfd_open(os.getpid())
+    )
+    descriptor = os.open(f"/proc/{init}/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        pid = _clone(0, descriptor)
+    finally:
+        os.close(descriptor)
+    if pid == 0:
+        child.live_beside(joining)
+    theirs.close()
+    os.close(joining.launch)
+    os.close(joining.shim)
+
+    def prepare() -> None:
+        cgroup.attach(pid)
+        if container.spec.oom_score_adj:
+            syscalls.write_file(f"/proc/{pid}/oom_score_adj", str(container.spec.oom_score_adj))
+
+    return _deliver(pid, ours, ends, prepare, wanted.arguments[0])
+
+
+def _clone(flags: int, pid_namespace: int | None) -> int:
+    """clone(2), into another pid namespace when one is given: setns(2) moves our children, not us."""
+    if pid_namespace is None:
+        return syscalls.clone(flags)
+    home = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
+    pid = -1
+    try:
+        namespaces.join(Path(f"/proc/self/fd/{pid_namespace}"), {"pid"})
+        try:
+            pid = syscalls.clone(flags)
+        finally:
+            if pid != 0:
+                namespaces.join(Path(f"/proc/self/fd/{home}"), {"pid"})
+    finally:
+        os.close(home)
+    return pid
+
+
+def _deliver(pid: int, ours: Channel, ends: Ends, prepare: Callable[[], None], name: str) -> Born:
+    """See the newborn through to its exec, or bury it and raise what it reports."""
+    ends.close_inside()
+    try:
+        pidfd = syscalls.pidfd_open(pid)
+        prepare()
+        ours.go_on()
+        news = ours.listen()
+        recorder = trace.current()
+        if recorder is not None:
+            recorder.steps += news.steps
+        if news.refused is not None:
+            raise program.refused(news.refused, name)
+        if news.error is not None:
+            raise news.error
+    except BaseException:
+        os.kill(pid, SIGKILL)
+        os.waitpid(pid, 0)
+        ends.close_outside()
+        raise
+    finally:
+        ours.close()
+    return Born(pid, pidfd, news.terminal, ends.outside)
+
+
+class Ends:
+    """The pipes for stdin, stdout and stderr: the ends inside the container and those of the shim."""
+
+    def __init__(self, tty: bool, stdin: bool) -> None:
+        self.inside: list[int | None] = [None, None, None]
+        self.outside: tuple[int | None, int, int] | None = None
+        if tty:
+            return  # the child brings a terminal
+        in_read, in_write = os.pipe() if stdin else (None, None)
+        (out_read, out_write), (err_read, err_write) = os.pipe(), os.pipe()
+        self.inside = [in_read, out_write, err_write]
+        self.outside = (in_write, out_read, err_read)
+
+    def close_inside(self) -> None:
+        for descriptor in self.inside:
+            if descriptor is not None:
+                os.close(descriptor)
+
+    def close_outside(self) -> None:
+        for descriptor in self.outside or ():
+            if descriptor is not None:
+                os.close(descriptor)
+
+
+def _namespaces(container: Container) -> tuple[int, list[tuple[str, int]], str]:
+    """Which namespaces to make (clone's flags), which to join, and whose /dev/shm comes with the ipc one."""
+    wanted = container.spec.namespaces
+    make, joins, memory = {"mnt"}, [], ""
+    for kind, choice in (
+        ("pid", wanted.pid),
+        ("net", wanted.network),
+        ("ipc", wanted.ipc),
+        ("uts", wanted.uts),
+    ):
+        if choice.startswith("container:"):
+            pid = _running(container, choice.partition(":")[2])
+            joins.append((kind, os.open(f"/proc/{pid}/ns/{kind}", os.O_RDONLY | os.O_CLOEXEC)))
+            if kind == "ipc":
+                memory = f"/proc/{pid}/root/dev/shm"
+        elif choice != "host":
+            make.add(kind)
+        elif kind == "ipc":
+            memory = "/dev/shm"
+    return namespaces.flags(make), joins, memory
+
+
+def _running(container: Container, identifier: str) -> int:
+    """The pid of another container's first process. Raises Conflict when it does not run."""
+    other = Container(container.root, identifier)
+    pid = other.state().pid
+    if not other.exists() or not other.running() or not pid:
+        raise Conflict(
+            f"cannot join the namespaces of a non running container: {identifier[:12]}",
+            hint=f"minidock start {identifier[:12]}",
+        )
+    return pid

@@ -1,0 +1,166 @@
+"""The line between the shim and a process being born: a pair of sockets that keeps messages whole.
+
+The newborn sends what it did (the steps of its trace), its terminal, and the error when it fails; the
+shim tells it when to go on. A successful exec closes the newborn's end: end of file means "it lives".
+"""
+
+from __future__ import annotations
+
+import _socket
+import json
+import marshal
+import os
+import struct
+from dataclasses import astuple, dataclass, field
+from typing import Any
+
+from minidock import trace
+from minidock.containers import launcher, protocol
+from minidock.errors import MinidockError
+
+_LARGEST = 128 * 1024  # bytes of one message; the socket's buffer holds more
+_SCM_RIGHTS = 1
+
+
+def pair() -> tuple[Channel, Channel]:
+    """The shim's end and the newborn's end."""
+    kind = _socket.SOCK_SEQPACKET | _socket.SOCK_CLOEXEC
+    ours, theirs = _socket.socketpair(_socket.AF_UNIX, kind)
+    return Channel(ours), Channel(theirs)
+
+
+@dataclass(slots=True)
+class News:
+    """What a newborn told: its trace, its terminal (master, slave), the errno of the last exec."""
+
+    steps: list[trace.Step] = field(default_factory=list)
+    terminal: tuple[int, int] | None = None
+    refused: int | None = None
+    error: MinidockError | None = None
+
+
+class Channel:
+    """One end."""
+
+    def __init__(self, socket: _socket.socket) -> None:
+        self._socket = socket
+
+    def fileno(self) -> int:
+        return self._socket.fileno()
+
+    def close(self) -> None:
+        self._socket.close()
+
+    # --- the newborn's side ----------------------------------------------------------------------
+
+    def wait(self) -> None:
+        """Wait for the shim's word to go on. When the shim has died or given up: end."""
+        if not self._socket.recv(16):
+            os._exit(125)
+
+    def hand_over(self) -> None:
+        """Say that the launcher comes next: from then on only its report is believed.
+
+        Until its own exec the launcher can be traced by the container's root, who could speak in its
+        name. We cannot be: Python here is not dumpable.
+        """
+        self._send(b"L")
+
+    def report(self, error: BaseException) -> None:
+        """Tell why it failed."""
+        self._send(b"E" + json.dumps(protocol.describe(error)).encode())
+
+    def send_terminal(self, master: int, slave: int) -> None:
+        """Hand the terminal to the shim."""
+        rights = (_socket.SOL_SOCKET, _SCM_RIGHTS, struct.pack("ii", master, slave))
+        self._socket.sendmsg([b"T"], [rights])
+
+    def send_steps(self, steps: list[trace.Step]) -> None:
+        """Send recorded steps, in messages of a size that fits. JSON would take three times as long."""
+        rows: list[bytes] = []
+        for step in steps:
+            row = list(astuple(step))
+            try:
+                rows.append(marshal.dumps(row))
+            except ValueError:  # an argument that is not plain data
+                row[1] = {key: str(value) for key, value in step.arguments.items()}
+                rows.append(marshal.dumps(row))
+        message = bytearray(b"S")
+        for packed in rows:
+            if len(message) + len(packed) > _LARGEST:
+                self._send(bytes(message))
+                message = bytearray(b"S")
+            message += struct.pack("<I", len(packed)) + packed[: _LARGEST - 8]
+        self._send(bytes(message))
+
+    def _send(self, message: bytes) -> None:
+        try:
+            self._socket.send(message[:_LARGEST])
+        except OSError:  # the shim is gone, and so are we in a moment
+            return
+
+    # --- the shim's side -------------------------------------------------------------------------
+
+    def go_on(self) -> None:
+        """Let the newborn go on."""
+        try:
+            self._socket.send(b"go")
+        except OSError:  # it ended already; `listen` finds out why
+            return
+
+    def listen(self) -> News:
+        """Collect all that the newborn tells until it runs the user's program, or has failed."""
+        news = News()
+        handed_over = False
+        while True:
+            try:
+                message, ancillary, _, _ = self._socket.recvmsg(_LARGEST + 64, 64)
+            except ConnectionResetError:
+                return news
+            if not message:
+                return news
+            refused = launcher.failure(message)
+            if refused is not None:
+                news.refused = refused
+            elif handed_over:
+                continue
+            elif message == b"L":
+                handed_over = True
+            elif message[:1] == b"E":
+                news.error = protocol.revive(json.loads(message[1:]))
+            elif message[:1] == b"T":
+                for _, _, data in ancillary:
+                    master, slave = struct.unpack("ii", data)
+                    news.terminal = (master, slave)
+                    os.set_inheritable(master, False)
+                    os.set_inheritable(slave, False)
+            elif message[:1] == b"S":
+                news.steps += _unpack(message[1:])
+        return news
+
+
+def _unpack(data: bytes) -> list[trace.Step]:
+    steps = []
+    while data:
+        length = struct.unpack("<I", data[:4])[0]
+        row: list[Any] = marshal.loads(data[4 : 4 + length])
+        steps.append(trace.Step(*row))
+        data = data[4 + length :]
+    return steps
+
+
+class Messenger(trace.Recorder):
+    """A recorder that sends its steps to the shim, which has time to write them down."""
+
+    __slots__ = ("_channel",)
+
+    def __init__(self, channel: Channel) -> None:
+        super().__init__()
+        self._channel = channel
+
+    def flush(self) -> None:
+        fresh, self.unwritten = self.steps[self.unwritten :], len(self.steps)
+        if fresh:
+            self._channel.send_steps(fresh)
+            if fresh[-1].operation == "execve" and not fresh[-1].error:
+                self._channel.hand_over()

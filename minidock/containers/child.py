@@ -1,0 +1,272 @@
+"""A container's first process, from clone to exec: it builds the container around itself.
+
+It starts as a copy of the shim, in new namespaces that are still full of the host: all mounts are there,
+all powers, all descriptors. Step by step it takes them away, until only the image's program is left.
+Whatever goes wrong is told to the shim over the channel.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NoReturn
+
+from minidock import trace
+from minidock.containers import etc, mounts, terminal
+from minidock.containers.channel import Channel, Messenger
+from minidock.containers.program import Program, become
+from minidock.containers.spec import Mount, Spec
+from minidock.containers.state import Container
+from minidock.errors import InvalidInput, MinidockError
+from minidock.kernel import cgroups, namespaces, net, overlay, rootfs, syscalls
+
+SIGKILL = 9
+TINI = "/usr/bin/tini-static"
+_INIT = "/sbin/docker-init"
+
+# Settings that each container has of its own; every other sysctl belongs to the whole machine.
+_IPC_SYSCTLS = {
+    f"kernel.{name}"
+    for name in ("msgmax", "msgmnb", "msgmni", "sem", "shmall", "shmmax", "shmmni", "shm_rmid_forced")
+}
+
+
+@dataclass(slots=True)
+class Birth:
+    """What the shim hands to the new process."""
+
+    container: Container
+    program: Program
+    channel: Channel
+    stdio: list[int | None]  # the container's ends of its pipes; all None with a terminal
+    size: tuple[int, int] | None  # rows and columns of the terminal
+    launch: int  # the sealed launcher
+    shim: int  # a pidfd of the shim
+    joins: list[tuple[str, int]] = field(default_factory=list)  # kind, descriptor of the namespace
+    shared_memory: str = ""  # the /dev/shm of the container whose ipc namespace is joined
+
+
+@dataclass(slots=True)
+class Joining:
+    """What the shim hands to a process that starts in a running container (`exec`)."""
+
+    init: int  # the pid of the container's first process, as the host counts
+    program: Program
+    channel: Channel
+    stdio: list[int | None]
+    tty: bool
+    size: tuple[int, int] | None
+    launch: int
+    shim: int
+
+
+def live(birth: Birth) -> NoReturn:
+    """Become the container. Never returns: ends in the user's program, or in _exit."""
+    code = 125
+    try:
+        syscalls.set_parent_death_signal(SIGKILL, birth.shim)
+        os.setsid()
+        with trace.recording(Messenger(birth.channel)):
+            _build(birth)
+            become(birth.program, birth.stdio, birth.channel.fileno(), birth.launch, birth.shim)
+    except BaseException as error:
+        birth.channel.report(error)
+        code = getattr(error, "exit_code", None) or code
+    finally:
+        os._exit(code)
+
+
+def live_beside(joining: Joining) -> NoReturn:
+    """Enter a running container and become a program there. Never returns.
+
+    The container may be hostile: its processes see us as soon as we are in its pid namespace. They can
+    neither trace us nor open our /proc entries, because Python here is not dumpable.
+    """
+    code = 125
+    try:
+        syscalls.set_parent_death_signal(SIGKILL, joining.shim)
+        os.setsid()
+        with trace.recording(Messenger(joining.channel)):
+            joining.channel.wait()
+            enter_container(joining.init)
+            if joining.tty:
+                master, slave = terminal.open_pair()
+                _use_terminal(joining, master, slave)
+            become(joining.program, joining.stdio, joining.channel.fileno(), joining.launch, joining.shim)
+    except BaseException as error:
+        joining.channel.report(error)
+        code = getattr(error, "exit_code", None) or code
+    finally:
+        os._exit(code)
+
+
+@trace.mechanism(lesson=9)
+def enter_container(init: int) -> None:
+    """Join the namespaces of the container's first process: `exec` is this, and not a new container.
+
+    By the files under /proc, since our own pid counts differently by now. Mounts last: with them the
+    host's /proc goes out of sight.
+    """
+    syscalls.forbid_imports()
+    for kind in ("ipc", "uts", "net", "cgroup", "mnt"):
+        namespaces.join(Path(f"/proc/{init}/ns/{kind}"), {kind})
+
+
+def _build(birth: Birth) -> None:
+    container, spec = birth.container, birth.container.spec
+    for kind, descriptor in birth.joins:
+        namespaces.join(Path(f"/proc/self/fd/{descriptor}"), {kind})
+    taken = mounts.take(container.root, [*etc.mounts(container), *_init_mount(spec), *spec.mounts])
+    rootfs.isolate_mounts()
+    merged = mount_root(container)
+    birth.channel.wait()  # until the shim has moved us into our cgroup: what follows shows it
+    own_cgroup = spec.namespaces.cgroup == "private" and cgroups.detect() == "v2"
+    if own_cgroup:
+        namespaces.create({"cgroup"})
+    rootfs.mount_system(
+        merged,
+        shm_size=spec.shm_size,
+        privileged=spec.security.privileged,
+        own_ipc=not birth.shared_memory,
+        own_cgroup=own_cgroup,
+        shm=Path(birth.shared_memory) if birth.shared_memory else None,
+        devices=[*rootfs.DEVICES, *extra_devices(spec.security.devices)],
+    )
+    mounts.place(merged, taken)
+    rootfs.pivot_into(merged)
+    if spec.namespaces.uts == "private":
+        namespaces.set_hostname(etc.hostname(spec), spec.domain_name)
+    if spec.namespaces.network == "none":
+        net.loopback_up()
+    set_sysctls(spec)
+    if spec.tty:
+        _open_terminal(birth)
+    _protect(spec)
+
+
+def mount_root(container: Container) -> Path:
+    """Stack the image's layers and the container's own; returns the directory of the result."""
+    root, directory = container.root, container.directory
+    layers = [root / "layers" / name.rpartition(":")[2] for name in reversed(container.spec.layers)]
+    if len(layers) < overlay.MOST_LAYERS:
+        layers.insert(0, etc.init_layer(root))
+    missing = next((layer for layer in layers if not layer.is_dir()), None)
+    if missing is not None:
+        raise MinidockError(
+            f"the layer sha256:{missing.name[:12]}… of {container.spec.image} is not on disk",
+            hint=f"minidock pull {container.spec.image}",
+        )
+    merged = directory / "merged"
+    overlay.mount_overlay(layers, merged, directory / "upper", directory / "work")
+    return merged
+
+
+def extra_devices(asked: list[str]) -> list[rootfs.Device]:
+    """The nodes for ``--device HOST[:CONTAINER[:PERMISSIONS]]``; a directory stands for all in it."""
+    found = []
+    for text in asked:
+        host, _, rest = text.partition(":")
+        inside = rest.partition(":")[0] if rest.startswith("/") else host
+        paths = [host]
+        if os.path.isdir(host):
+            paths = [os.path.join(where, name) for where, _, names in os.walk(host) for name in names]
+        for path in paths:
+            try:
+                node = os.stat(path)
+            except FileNotFoundError:
+                raise InvalidInput(
+                    f'error gathering device information while adding custom device "{host}": '
+                    "no such file or directory"
+                ) from None
+            if not (stat.S_ISCHR(node.st_mode) or stat.S_ISBLK(node.st_mode)):
+                if len(paths) > 1:
+                    continue
+                raise InvalidInput(
+                    f'error gathering device information while adding custom device "{host}": '
+                    "not a device node"
+                )
+            kind = "b" if stat.S_ISBLK(node.st_mode) else "c"
+            number, mode = node.st_rdev, stat.S_IMODE(node.st_mode)
+            found.append(
+                rootfs.Device(
+                    inside + path.removeprefix(host),
+                    kind,
+                    os.major(number),
+                    os.minor(number),
+                    mode,
+                    node.st_uid,
+                    node.st_gid,
+                    path,
+                )
+            )
+    return found
+
+
+def check_sysctls(spec: Spec) -> None:
+    """Raise InvalidInput for a setting that would reach the host, in Docker's words."""
+    for name in spec.sysctls:
+        if name.startswith("net."):
+            if spec.namespaces.network == "host":
+                raise InvalidInput(f"sysctl '{name}' is not allowed when network mode is host")
+        elif name in _IPC_SYSCTLS or name.startswith("fs.mqueue."):
+            if spec.namespaces.ipc == "host":
+                raise InvalidInput(f"sysctl '{name}' is not allowed when ipc mode is host")
+        else:
+            raise InvalidInput(
+                f"sysctl '{name}' is not in a separate kernel namespace",
+                hint="It would change the whole machine. Possible: net.*, fs.mqueue.*, kernel.shm*/msg*/sem.",
+            )
+
+
+@trace.mechanism(lesson=9)
+def set_sysctls(spec: Spec) -> None:
+    """Set the kernel settings that belong to this container's own namespaces."""
+    check_sysctls(spec)
+    for name, value in spec.sysctls.items():
+        path = name.replace(".", "/")
+        if ".." in name or "/" in name:
+            raise InvalidInput(f"sysctl '{name}': not a name")
+        syscalls.write_file(f"/proc/sys/{path}", value)
+
+
+def _init_mount(spec: Spec) -> list[Mount]:
+    if not spec.init:
+        return []
+    if not os.path.exists(TINI):
+        raise MinidockError(f"--init: {TINI} is not installed", hint="apt-get install tini")
+    return [Mount("bind", TINI, _INIT, read_only=True)]
+
+
+def _open_terminal(birth: Birth) -> None:
+    master, slave = terminal.open_pair()
+    terminal.show_as_console(master)
+    _use_terminal(birth, master, slave)
+
+
+def _use_terminal(newborn: Birth | Joining, master: int, slave: int) -> None:
+    terminal.take_control(slave)
+    if newborn.size is not None:
+        terminal.set_size(master, *newborn.size)
+    newborn.channel.send_terminal(master, slave)
+    os.close(master)
+    newborn.stdio = [slave, slave, slave]
+
+
+def _protect(spec: Spec) -> None:
+    """Hide and write-protect what the container must not see or change. Last of the mounts."""
+    security = spec.security
+    readonly = rootfs.READONLY_PATHS if security.readonly_paths is None else security.readonly_paths
+    masked = rootfs.MASKED_PATHS if security.masked_paths is None else security.masked_paths
+    if not security.privileged or security.readonly_paths is not None:
+        rootfs.make_read_only(readonly)
+    if not security.privileged or security.masked_paths is not None:
+        rootfs.mask(masked)
+    if security.read_only_root:
+        rootfs.make_read_only(["/"])
+
+
+def init_arguments(spec: Spec) -> list[str]:
+    """What is executed: the program itself, or with ``--init`` an init that starts and reaps for it."""
+    return [_INIT, "--", *spec.arguments] if spec.init else spec.arguments

@@ -1,0 +1,335 @@
+"""A container's life, verb by verb: what the engine calls.
+
+Each verb takes a :class:`Container` and leaves the work to its shim, where there is one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal as signals
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from minidock import files
+from minidock.containers import attach as attach_
+from minidock.containers import cgroup, child, logs, mounts, names, protocol, spawner, state
+from minidock.containers.attach import Streams
+from minidock.containers.shim import Order
+from minidock.containers.spec import Spec
+from minidock.containers.state import Container
+from minidock.errors import Conflict, InvalidInput, MinidockError, NotFound
+
+# --- birth ---------------------------------------------------------------------------------------
+
+
+def create(root: Path, spec: Spec) -> Container:
+    """Write a new container's directory and give it its name (one is invented when *spec* has none).
+
+    On disk when this returns, unless the container is to remove itself anyway. Raises Conflict when the
+    name is taken, InvalidInput for what could never start.
+    """
+    _check(spec)
+    container = Container(root, spec.id, spec)
+    with state.names_lock(root):
+        if not spec.name:
+            spec.name = names.generate(lambda name: state.named(root, name) is not None)
+        making = container.directory.with_name(f".making-{spec.id}")
+        making.mkdir(mode=0o700)
+        try:
+            for directory in ("upper", "work", "merged"):
+                (making / directory).mkdir(mode=0o755)
+            files.write_json(making / "config.json", spec.to_json(), sync=not spec.auto_remove)
+            state.claim(root, spec.name, spec.id)
+            os.rename(making, container.directory)
+        except BaseException:
+            files.remove_tree(making)
+            raise
+        if not spec.auto_remove:
+            files.sync_directory(root / "containers")
+            files.sync_directory(root / "names")
+    return container
+
+
+def _check(spec: Spec) -> None:
+    if spec.name:
+        spec.name = names.check(spec.name)
+    if not spec.arguments:
+        raise InvalidInput("no command specified", hint="Name one after the image, or set CMD in the image.")
+    for mount in spec.mounts:
+        mounts.check(mount)
+    targets = [os.path.normpath(mount.target) for mount in spec.mounts]
+    for target in targets:
+        if targets.count(target) > 1:
+            raise InvalidInput(f"Duplicate mount point: {target}")
+    child.check_sysctls(spec)
+    signal_number(spec.stop_signal)
+
+
+def start(container: Container, attach: Streams | None = None) -> int | None:
+    """Start *container*. With *attach*: stay with it until it ends, and return its exit code.
+
+    -1 (attach.DETACHED) when the user left it with the detach keys. Does nothing when it runs already
+    (as Docker: with *attach*, joins it). Raises what kept it from starting; its exit_code is 125, 126, 127.
+    """
+    tty = container.spec.tty
+    with container.lock():
+        status = container.status()
+        if status == "paused":
+            raise Conflict("cannot start a paused container, try unpause instead")
+        running = status == "running"
+        if not running:
+            connection = spawner.start_shim(container, _order(container, attach))
+            try:
+                frames = protocol.Frames()
+                if protocol.answer(connection, frames) is None:
+                    raise MinidockError(f"the shim of {container.id[:12]} ended without a word")
+            except BaseException:
+                connection.close()
+                raise
+    if running:
+        return attach_to(container, attach) if attach is not None else None
+    with connection:
+        if attach is None:
+            return None
+        return attach_.converse(connection, attach, tty=tty, frames=frames)
+
+
+def _order(container: Container, streams: Streams | None) -> Order:
+    if streams is None:
+        return Order({})
+    wanted = {
+        "stdin": streams.stdin is not None and container.spec.open_stdin,
+        "stdout": streams.stdout is not None,
+        "stderr": streams.stderr is not None,
+    }
+    if not wanted["stdin"]:
+        streams.stdin = None
+    return Order(wanted, streams.size() if container.spec.tty else None)
+
+
+def attach_to(container: Container, streams: Streams) -> int:
+    """Join a running container's streams; its exit code, or -1 when the user left with the detach keys."""
+    connection = _shim_of(container)
+    with connection:
+        protocol.send_request(
+            connection,
+            op="attach",
+            stdin=streams.stdin is not None,
+            stdout=streams.stdout is not None,
+            stderr=streams.stderr is not None,
+            size=streams.size() if container.spec.tty else None,
+        )
+        frames = protocol.Frames()
+        if protocol.answer(connection, frames) is None:
+            return wait(container)
+        return attach_.converse(connection, streams, tty=container.spec.tty, frames=frames)
+
+
+def exec(
+    container: Container,
+    argv: list[str],
+    *,
+    env: list[str] | None = None,
+    user: str = "",
+    cwd: str = "",
+    tty: bool = False,
+    detach: bool = False,
+    privileged: bool = False,
+    streams: Streams | None = None,
+) -> int:
+    """Run one more program in a running container; its exit code (0 at once with *detach*).
+
+    Raises MinidockError with exit code 126 or 127 when the program cannot run, Conflict when the
+    container does not.
+    """
+    streams = streams or Streams()
+    connection = _shim_of(container)
+    with connection:
+        protocol.send_request(
+            connection,
+            op="exec",
+            argv=argv,
+            env=env or [],
+            user=user,
+            cwd=cwd,
+            tty=tty,
+            detach=detach,
+            privileged=privileged,
+            stdin=streams.stdin is not None,
+            size=streams.size() if tty else None,
+        )
+        frames = protocol.Frames()
+        if protocol.answer(connection, frames) is None:
+            raise Conflict(f"container {container.id} is not running")
+        if detach:
+            return 0
+        return attach_.converse(connection, streams, tty=tty, frames=frames)
+
+
+# --- signals and waiting -------------------------------------------------------------------------
+
+
+def stop(container: Container, timeout: float | None = None, signal: str | None = None) -> None:
+    """Ask the container to end (its stop signal), and kill it after *timeout* seconds (-1: never).
+
+    Nothing happens when it does not run. The shim sees it through, even if we are interrupted.
+    """
+    spec = container.spec
+    number = signal_number(signal or spec.stop_signal)
+    seconds = spec.stop_timeout if timeout is None else timeout
+    _ask_if_running(container, op="stop", signal=number, timeout=seconds)
+
+
+def kill(container: Container, signal: str = "SIGKILL") -> None:
+    """Send a signal; returns when a SIGKILL has ended it. Raises Conflict when it does not run."""
+    number = signal_number(signal)
+    _ask(container, op="signal", signal=number)
+    if number == signals.SIGKILL:
+        wait(container)
+
+
+def wait(container: Container) -> int:
+    """Wait until the container does not run; its exit code. Does not poll."""
+    found = _ask_if_running(container, op="wait")
+    if found is not None and "exit" in found:
+        return int(found["exit"])
+    # The shim ended before it heard us: its lock is free as soon as the files tell the truth.
+    with contextlib.suppress(FileNotFoundError), files.lock(container.directory / "shim.lock", shared=True):
+        pass
+    state.reconcile(container)
+    return container.state().exit_code
+
+
+def pause(container: Container) -> None:
+    """Freeze all processes. Raises Conflict when it is paused already, or does not run."""
+    _ask(container, op="pause")
+
+
+def unpause(container: Container) -> None:
+    """Let them go on."""
+    _ask(container, op="unpause")
+
+
+def resize(container: Container, rows: int, columns: int) -> None:
+    """Tell a running container's terminal its size."""
+    _ask(container, op="resize", size=[rows, columns])
+
+
+def signal_number(text: str) -> int:
+    """``SIGTERM``, ``term`` or ``15`` → 15. Raises InvalidInput."""
+    if text.isdigit() and 0 < int(text) < signals.NSIG:
+        return int(text)
+    name = text.upper() if text.upper().startswith("SIG") else f"SIG{text.upper()}"
+    if name.startswith("SIGRTMIN+") and name[9:].isdigit():
+        return int(signals.SIGRTMIN) + int(name[9:])
+    number = getattr(signals, name, None)
+    if isinstance(number, signals.Signals):
+        return int(number)
+    raise InvalidInput(f"invalid signal: {text}")
+
+
+# --- the end -------------------------------------------------------------------------------------
+
+
+def remove(container: Container, *, force: bool = False, volumes: bool = False) -> None:
+    """Remove a container that does not run; with *force* kill it first.
+
+    *volumes* is for anonymous volumes (a later lesson). Raises Conflict when it runs.
+    """
+    if container.running():
+        if not force:
+            raise Conflict(
+                f'cannot remove container "/{container.name}": container is {container.status()}: '
+                "stop the container before removing or force remove"
+            )
+        with contextlib.suppress(Conflict):
+            kill(container)
+    with contextlib.suppress(NotFound if force else ()), container.lock():  # type: ignore[arg-type]
+        if container.running():
+            raise Conflict(f'cannot remove container "/{container.name}": it was started just now')
+        # The name goes first: whoever holds the names' lock sees it with its container, or free.
+        state.vanish(container)
+
+
+def rename(container: Container, name: str) -> None:
+    """Give the container another name. Raises Conflict when it is taken."""
+    name = names.check(name)
+    with container.lock(), state.names_lock(container.root):
+        spec = container.spec
+        if name == spec.name:
+            raise InvalidInput("Renaming a container with the same name as its current name")
+        old = spec.name
+        state.claim(container.root, name, container.id)
+        spec.name = name
+        files.write_json(container.directory / "config.json", spec.to_json())
+        state.release(container.root, old, container.id)
+
+
+# --- looking -------------------------------------------------------------------------------------
+
+
+def read_logs(
+    container: Container,
+    *,
+    follow: bool = False,
+    tail: int | None = None,
+    since: str | None = None,
+    until: str | None = None,
+) -> Iterator[logs.Entry]:
+    """The container's output so far: (stream, bytes, time). With *follow* also what comes, until it ends."""
+    path = container.directory / "log.json"
+    connection = protocol.connect(container.directory) if follow else None
+    if connection is None:
+        yield from logs.read(path, tail=tail, since=since, until=until)
+        return
+    with connection:
+        protocol.send_request(connection, op="follow")
+        yield from logs.read(path, tail=tail, since=since, until=until, wait=lambda: _more(connection))
+
+
+def _more(connection: socket.socket) -> bool:
+    """Wait until the shim says that there is more; False when it has ended."""
+    try:
+        return bool(connection.recv(65536))
+    except ConnectionResetError:
+        return False
+
+
+def statistics(container: Container) -> dict[str, Any]:
+    """One reading of what the container uses (see kernel/cgroups.py, Statistics)."""
+    if not container.running():
+        raise Conflict(f"container {container.id} is not running")
+    return dict(cgroup.find(container.root, container.id).statistics())
+
+
+def processes(container: Container) -> list[int]:
+    """The pids of the container's processes, as the host counts. Raises Conflict when it does not run."""
+    if not container.running():
+        raise Conflict(f"container {container.id} is not running")
+    return cgroup.find(container.root, container.id).processes()
+
+
+# --- talking to the shim -------------------------------------------------------------------------
+
+
+def _shim_of(container: Container) -> socket.socket:
+    connection = protocol.connect(container.directory)
+    if connection is None:
+        raise Conflict(f"container {container.id} is not running", hint=f"minidock start {container.name}")
+    return connection
+
+
+def _ask(container: Container, **request: Any) -> dict[str, Any]:
+    with _shim_of(container) as connection:
+        protocol.send_request(connection, **request)
+        found = protocol.answer(connection)
+    if found is None or "exit" in found:
+        raise Conflict(f"container {container.id} is not running")
+    return found
+
+
+def _ask_if_running(container: Container, **request: Any) -> dict[str, Any] | None:
+    return protocol.ask(container.directory, **request)

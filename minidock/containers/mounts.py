@@ -1,0 +1,182 @@
+"""What is mounted into a container beside its image: host directories, volumes, tmpfs, its own /etc files.
+
+Sources are taken as *detached copies* of their mounts before the container's mounts are cut off from
+the host's (a copy stays a peer of its source, so that ``rshared`` and ``rslave`` can work). Targets are
+opened with RESOLVE_IN_ROOT and mounted upon by descriptor: whatever symbolic links an image or another
+container put there, the mount cannot land outside (CVE-2021-30465).
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+
+from minidock import trace
+from minidock.containers.spec import Mount
+from minidock.errors import InvalidInput
+from minidock.kernel import rootfs, syscalls
+
+_FLAGS = {
+    "ro": syscalls.MS_RDONLY,
+    "nosuid": syscalls.MS_NOSUID,
+    "nodev": syscalls.MS_NODEV,
+    "noexec": syscalls.MS_NOEXEC,
+    "noatime": syscalls.MS_NOATIME,
+    "sync": syscalls.MS_SYNCHRONOUS,
+}
+_OPPOSITES = {
+    "rw": "ro",
+    "suid": "nosuid",
+    "dev": "nodev",
+    "exec": "noexec",
+    "atime": "noatime",
+    "async": "sync",
+}
+_PROPAGATION = {
+    "private": syscalls.MS_PRIVATE,
+    "slave": syscalls.MS_SLAVE,
+    "shared": syscalls.MS_SHARED,
+}
+
+
+@dataclass(slots=True)
+class Taken:
+    """A mount that waits for its place: the descriptor of a detached copy, or -1 for a tmpfs to come."""
+
+    mount: Mount
+    tree: int = -1
+    is_directory: bool = True
+
+
+def check(mount: Mount) -> None:
+    """Raise InvalidInput for a mount that Docker refuses."""
+    target = os.path.normpath(mount.target)
+    if not mount.target.startswith("/"):
+        raise InvalidInput(f"invalid mount path: '{mount.target}' mount path must be absolute")
+    if target == "/":
+        raise InvalidInput("invalid specification: destination can't be '/'")
+    if target == "/proc" or target.startswith("/proc/"):
+        raise InvalidInput(f'"{target}" cannot be mounted because it is inside /proc')
+    if mount.propagation.removeprefix("r") not in _PROPAGATION:
+        raise InvalidInput(f"invalid propagation mode: {mount.propagation}")
+    if mount.kind == "bind" and not mount.create_source and not os.path.exists(mount.source):
+        raise InvalidInput(
+            f'invalid mount config for type "bind": bind source path does not exist: {mount.source}',
+            hint="-v would create the directory; --mount wants it to exist.",
+        )
+
+
+def volume_path(root: Path, name: str) -> Path:
+    """Where a named volume keeps its data."""
+    return root / "volumes" / name / "_data"
+
+
+def prepare_sources(root: Path, mounts: list[Mount]) -> None:
+    """Make the host directories and volumes that do not exist yet (before the container's life begins)."""
+    for mount in mounts:
+        if mount.kind == "volume":
+            volume_path(root, mount.source).mkdir(parents=True, exist_ok=True)
+        elif mount.kind == "bind" and mount.create_source:
+            os.makedirs(mount.source, exist_ok=True)
+
+
+@trace.mechanism(lesson=10)
+def take(root: Path, mounts: list[Mount]) -> list[Taken]:
+    """Take hold of volumes and host directories while the host's mounts are still in sight.
+
+    In the order in which they are to be mounted: parents before what lies inside them.
+    """
+    taken = []
+    for mount in sorted(mounts, key=lambda each: os.path.normpath(each.target).count("/")):
+        if mount.kind == "tmpfs":
+            taken.append(Taken(mount))
+            continue
+        source = os.path.realpath(mount.source if mount.kind == "bind" else volume_path(root, mount.source))
+        _check_propagation(mount, source)
+        flags = syscalls.OPEN_TREE_CLONE | syscalls.OPEN_TREE_CLOEXEC | syscalls.AT_RECURSIVE
+        tree = syscalls.open_tree(syscalls.AT_FDCWD, source, flags)
+        taken.append(Taken(mount, tree, os.path.isdir(source)))
+    return taken
+
+
+def _check_propagation(mount: Mount, source: str) -> None:
+    """A source that is not shared itself cannot pass mounts on: say so, as Docker does."""
+    wanted = mount.propagation.removeprefix("r")
+    if wanted == "private":
+        return
+    on = max(
+        (each for each in rootfs.mountinfo() if f"{source}/".startswith(f"{each.path.rstrip('/')}/")),
+        key=lambda each: (len(each.path), each.line),
+    )
+    if not on.shared and not (wanted == "slave" and any(p.startswith("master:") for p in on.propagation)):
+        kind = "a shared mount" if wanted == "shared" else "a shared or slave mount"
+        raise InvalidInput(
+            f"path {mount.source} is mounted on {on.path} but it is not {kind}",
+            hint=f"mount --make-shared {on.path}",
+        )
+
+
+@trace.mechanism(lesson=10)
+def place(new_root: Path, taken: list[Taken]) -> None:
+    """Put each volume at its target; a link in the image cannot lead the mount outside."""
+    top = os.open(new_root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        for each in taken:
+            rootfs.inside(new_root, each.mount.target, directory=each.is_directory)
+            target = syscalls.openat2(top, each.mount.target, os.O_PATH, syscalls.RESOLVE_IN_ROOT)
+            try:
+                if each.tree < 0:
+                    _mount_tmpfs(target, each.mount)
+                else:
+                    _attach(target, each)
+            finally:
+                os.close(target)
+    finally:
+        os.close(top)
+
+
+def _attach(target: int, taken: Taken) -> None:
+    mount = taken.mount
+    if taken.is_directory != stat.S_ISDIR(os.fstat(target).st_mode):
+        raise InvalidInput(
+            f'error mounting "{mount.source}" to rootfs at "{mount.target}": not a directory',
+            hint="Are you trying to mount a directory onto a file (or vice-versa)?",
+        )
+    wanted = mount.propagation
+    recursive = syscalls.AT_RECURSIVE if wanted.startswith("r") else 0
+    if not wanted.endswith("shared"):  # a shared source's copy is shared already
+        syscalls.mount_setattr(
+            taken.tree,
+            "",
+            syscalls.AT_EMPTY_PATH | recursive,
+            propagation=_PROPAGATION[wanted.removeprefix("r")],
+        )
+    if mount.read_only:
+        syscalls.mount_setattr(
+            taken.tree,
+            "",
+            syscalls.AT_EMPTY_PATH | syscalls.AT_RECURSIVE,
+            attributes=syscalls.MOUNT_ATTR_RDONLY,
+        )
+    empty = syscalls.MOVE_MOUNT_F_EMPTY_PATH | syscalls.MOVE_MOUNT_T_EMPTY_PATH
+    syscalls.move_mount(taken.tree, "", target, "", empty)
+    os.close(taken.tree)
+
+
+def _mount_tmpfs(target: int, mount: Mount) -> None:
+    flags = syscalls.MS_NOSUID | syscalls.MS_NODEV | syscalls.MS_NOEXEC
+    data = {"mode": "1777"}
+    for option in [*mount.options, *(["ro"] if mount.read_only else [])]:
+        name, equals, value = option.partition("=")
+        if name in _FLAGS:
+            flags |= _FLAGS[name]
+        elif name in _OPPOSITES:
+            flags &= ~_FLAGS[_OPPOSITES[name]]
+        elif equals and name in ("size", "mode", "uid", "gid", "nr_inodes", "nr_blocks"):
+            data[name] = value
+        elif name:
+            raise InvalidInput(f"invalid tmpfs option {option!r}")
+    options = ",".join(f"{name}={value}" for name, value in data.items())
+    syscalls.mount("tmpfs", f"/proc/self/fd/{target}", "tmpfs", flags, options)

@@ -1,0 +1,133 @@
+"""Starting shims: by a plain fork where that is safe, else through a warm helper process.
+
+A process with threads must not fork a container (its child would hold locks that no thread will ever
+release), and a big one should not (each shim would keep a copy of its memory). A Jupyter kernel is both.
+For those a *spawner* runs beside: a small Python process with one thread, everything imported, that forks
+a shim whenever it is asked. It ends when its starter does.
+"""
+
+from __future__ import annotations
+
+import _thread
+import json
+import os
+import socket
+import sys
+from pathlib import Path
+
+from minidock.containers.shim import Order, run
+from minidock.containers.state import Container
+from minidock.errors import MinidockError
+
+_SMALL = 48 << 20  # bytes of memory up to which a plain fork is cheap
+
+_guard = _thread.allocate_lock()  # what threading.Lock is
+_warm: dict[tuple[int, ...], socket.socket] = {}  # one spawner for each set of namespaces we start from
+
+
+def start_shim(container: Container, order: Order) -> socket.socket:
+    """Start the shim of *container*; returns the connection on which it reports and serves its starter."""
+    ours, theirs = socket.socketpair()
+    with theirs:
+        if _may_fork():
+            fork(container, order, theirs)
+        else:
+            _ask_spawner(container, order, theirs)
+    return ours
+
+
+def _may_fork() -> bool:
+    if len(os.listdir("/proc/self/task")) > 1:
+        return False
+    with open("/proc/self/statm") as file:
+        resident = int(file.read().split()[1]) * os.sysconf("SC_PAGESIZE")
+    return resident <= _SMALL
+
+
+def fork(container: Container, order: Order, connection: socket.socket) -> None:
+    """Fork twice: the shim belongs to nobody, so that no starter has to wait for it."""
+    pid = os.fork()
+    if pid == 0:
+        try:
+            os.setsid()
+            if os.fork() == 0:
+                run(container, order, connection)
+        finally:
+            os._exit(0)
+    os.waitpid(pid, 0)
+
+
+# --- the asking side -----------------------------------------------------------------------------
+
+
+def _ask_spawner(container: Container, order: Order, connection: socket.socket) -> None:
+    with _guard:
+        for attempt in (1, 2):
+            spawner = _spawner()
+            request = {
+                "root": str(container.root),
+                "id": container.id,
+                "attach": order.attach,
+                "size": order.size,
+            }
+            try:
+                socket.send_fds(spawner, [json.dumps(request).encode()], [connection.fileno()])
+                if spawner.recv(16) == b"ok":
+                    return
+            except OSError:
+                pass
+            _forget(spawner)  # it was killed: make another
+            if attempt == 2:
+                raise MinidockError("the spawner does not answer", hint="Try again; see minidock doctor.")
+
+
+def _namespaces_now() -> tuple[int, ...]:
+    """Children belong where their starter is now (a test moves to another network namespace)."""
+    return (os.getpid(), *(os.stat(f"/proc/thread-self/ns/{kind}").st_ino for kind in ("net", "mnt")))
+
+
+def _spawner() -> socket.socket:
+    key = _namespaces_now()
+    if key not in _warm:
+        import subprocess
+
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with theirs:
+            # A session of its own: Jupyter's Stop button signals the kernel's whole process group.
+            subprocess.Popen(
+                [sys.executable, "-I", "-S", __file__],
+                stdin=theirs.fileno(),
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                start_new_session=True,
+            )
+        _warm[key] = ours
+    return _warm[key]
+
+
+def _forget(spawner: socket.socket) -> None:
+    for key, known in list(_warm.items()):
+        if known is spawner:
+            del _warm[key]
+    spawner.close()
+
+
+# --- the spawner itself --------------------------------------------------------------------------
+
+
+def serve(door: socket.socket) -> None:
+    """Fork a shim for every request, until the starter is gone."""
+    import gc
+
+    gc.freeze()  # what is loaded now stays shared with every shim
+    while True:
+        message, descriptors, _, _ = socket.recv_fds(door, 65536, 1)
+        if not message or not descriptors:
+            return
+        request = json.loads(message)
+        connection = socket.socket(fileno=descriptors[0])
+        size = tuple(request["size"]) if request["size"] else None
+        container = Container(Path(request["root"]), request["id"])
+        fork(container, Order(request["attach"], size), connection)
+        connection.close()
+        door.send(b"ok")

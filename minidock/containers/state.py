@@ -1,0 +1,249 @@
+"""A container is a directory and, while it runs, a process that holds a lock.
+
+``<root>/containers/<id>/`` has config.json (what it is asked to be: spec.py) and state.json (what
+became of it). Who is alive is known by flock alone: the shim holds shim.lock as long as it lives. A pid
+would lie after a reboot, a lock cannot. Names are symbolic links, ``<root>/names/web`` →
+``../containers/<id>``: `ls -l` shows them, and the kernel makes them unique.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+
+from minidock import files
+from minidock.containers import timestamps
+from minidock.containers.spec import Spec
+from minidock.errors import Conflict, InvalidInput, NotFound
+
+ALIVE = ("running", "paused", "restarting")  # states in which a shim must be there
+_ID = re.compile(r"[0-9a-f]{64}")
+
+
+@dataclass(slots=True)
+class State:
+    """What became of a container; only its shim writes it (and `reconcile`, when the shim died)."""
+
+    status: str = "created"  # created | running | paused | exited
+    pid: int = 0
+    exit_code: int = 0
+    oom_killed: bool = False
+    error: str = ""
+    started_at: str = timestamps.NEVER
+    finished_at: str = timestamps.NEVER
+
+
+class Container:
+    """One container of a state root. Cheap to make: nothing is read before it is asked for."""
+
+    def __init__(self, root: Path, identifier: str, spec: Spec | None = None) -> None:
+        self.root = root
+        self.id = identifier
+        self.directory = root / "containers" / identifier
+        self._spec = spec
+
+    def __repr__(self) -> str:
+        return f"Container({self.id[:12]})"
+
+    @property
+    def spec(self) -> Spec:
+        """The specification in config.json, read once. Raises NotFound when the container is gone."""
+        if self._spec is None:
+            try:
+                self._spec = Spec.from_json(files.read_json(self.directory / "config.json"))
+            except NotFound:
+                raise no_such_container(self.id) from None
+        return self._spec
+
+    @property
+    def name(self) -> str:
+        return self.spec.name
+
+    def state(self) -> State:
+        """What state.json says; a container never started has none."""
+        try:
+            value = files.read_json(self.directory / "state.json")
+        except NotFound:
+            return State()
+        known = {each.name for each in fields(State)}
+        return State(**{key: item for key, item in value.items() if key in known})
+
+    def write_state(self, state: State) -> None:
+        """Replace state.json; with fsync, unless the container is to vanish anyway."""
+        files.write_json(self.directory / "state.json", asdict(state), sync=False)
+
+    def alive(self) -> bool:
+        """Whether its shim lives."""
+        return files.is_locked(self.directory / "shim.lock")
+
+    def status(self) -> str:
+        """``created``, ``running``, ``paused`` or ``exited``, as the truth is now."""
+        status = self.state().status
+        return "exited" if status in ALIVE and not self.alive() else status
+
+    def running(self) -> bool:
+        """Whether its processes exist (a paused container's do)."""
+        return self.status() in ALIVE
+
+    def exists(self) -> bool:
+        return (self.directory / "config.json").exists()
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Be the only one who starts, removes, copies into or commits this container.
+
+        A flock on the directory itself: no file to make, none to leave behind. Raises NotFound when the
+        container was removed while we waited.
+        """
+        try:
+            descriptor = os.open(self.directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            raise no_such_container(self.id) from None
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            if not self.exists():
+                raise no_such_container(self.id)
+            yield
+        finally:
+            os.close(descriptor)
+
+
+def no_such_container(text: str) -> NotFound:
+    return NotFound(f"No such container: {text}")
+
+
+# --- finding -------------------------------------------------------------------------------------
+
+
+def containers(root: Path) -> list[Container]:
+    """Every container of *root*, the newest first; those whose shim died are reconciled."""
+    try:
+        names = os.listdir(root / "containers")
+    except FileNotFoundError:
+        return []
+    found = []
+    for name in names:
+        container = Container(root, name)
+        if _ID.fullmatch(name) and container.exists():
+            with contextlib.suppress(NotFound):  # removed between the listing and now
+                reconcile(container)
+                found.append((container.spec.created, container))
+    return [container for _, container in sorted(found, key=lambda pair: pair[0], reverse=True)]
+
+
+def find(root: Path, text: str) -> Container:
+    """The container with this id, name, or unique prefix of an id, in this order.
+
+    Raises NotFound; InvalidInput when a prefix fits several.
+    """
+    text = text.removeprefix("/")
+    container = None
+    if _ID.fullmatch(text):
+        container = Container(root, text)
+    elif text and "/" not in text and not text.startswith("."):
+        container = named(root, text)
+        if container is None and re.fullmatch(r"[0-9a-f]{1,63}", text):
+            container = _by_prefix(root, text)
+    if container is None or not container.exists():
+        raise no_such_container(text)
+    reconcile(container)
+    if not container.exists():  # it was to remove itself when it ended, and its shim had died
+        raise no_such_container(text)
+    return container
+
+
+def named(root: Path, name: str) -> Container | None:
+    """The container that has this name now."""
+    try:
+        identifier = os.path.basename(os.readlink(root / "names" / name))
+    except OSError:
+        return None
+    container = Container(root, identifier)
+    return container if container.exists() else None
+
+
+def _by_prefix(root: Path, prefix: str) -> Container | None:
+    try:
+        names = os.listdir(root / "containers")
+    except FileNotFoundError:
+        return None
+    fitting = [name for name in names if name.startswith(prefix) and _ID.fullmatch(name)]
+    if len(fitting) > 1:
+        raise InvalidInput(
+            f"Multiple IDs found with provided prefix: {prefix}", hint="Give more digits, or the name."
+        )
+    return Container(root, fitting[0]) if fitting else None
+
+
+# --- names ---------------------------------------------------------------------------------------
+
+
+@contextmanager
+def names_lock(root: Path) -> Iterator[None]:
+    """Be the only one who gives and takes names in *root*."""
+    (root / "containers").mkdir(parents=True, exist_ok=True, mode=0o700)
+    (root / "names").mkdir(exist_ok=True, mode=0o700)
+    with files.lock(root / "containers" / ".lock"):
+        yield
+
+
+def claim(root: Path, name: str, identifier: str) -> None:
+    """Give *name* to a container; the caller holds :func:`names_lock`. Raises Conflict."""
+    holder = named(root, name)
+    if holder is not None:
+        raise Conflict(
+            f'Conflict. The container name "/{name}" is already in use by container "{holder.id}".',
+            hint="Remove (or rename) that container to be able to reuse that name.",
+        )
+    with contextlib.suppress(FileNotFoundError):  # left by a create that was killed
+        os.unlink(root / "names" / name)
+    os.symlink(f"../containers/{identifier}", root / "names" / name)
+
+
+def release(root: Path, name: str, identifier: str) -> None:
+    """Take *name* away, if it is still this container's."""
+    link = root / "names" / name
+    with contextlib.suppress(OSError):
+        if os.path.basename(os.readlink(link)) == identifier:
+            os.unlink(link)
+
+
+# --- the end -------------------------------------------------------------------------------------
+
+
+def vanish(container: Container) -> None:
+    """Remove a container's directory and name. To others it is gone in one step (a rename)."""
+    name = container.spec.name
+    parting = container.directory.with_name(f".removing-{container.id}")
+    with contextlib.suppress(FileNotFoundError):
+        os.rename(container.directory, parting)
+    release(container.root, name, container.id)
+    files.remove_tree(parting)
+
+
+def reconcile(container: Container) -> None:
+    """Put right what a shim that was killed left behind: its container died with it (137)."""
+    if container.state().status not in ALIVE or container.alive():
+        return
+    with contextlib.suppress(NotFound), container.lock():
+        state = container.state()
+        if state.status not in ALIVE or container.alive():
+            return  # someone else did it while we waited
+        from minidock.containers import cgroup
+
+        cgroup.clear(container.root, container.id)
+        for left in ("shim.sock",):
+            (container.directory / left).unlink(missing_ok=True)
+        if container.spec.auto_remove:
+            vanish(container)
+            return
+        state.status, state.pid, state.exit_code = "exited", 0, 137
+        state.error = "the shim of this container was killed"
+        state.finished_at = timestamps.now()
+        container.write_state(state)
