@@ -20,8 +20,8 @@ from minidock.images import layer as extraction
 from minidock.images.flat import export, import_, layer_type
 from minidock.images.header import DIRECTORY, FILE, Entry
 from minidock.images.image import OCI_CONFIG, OCI_INDEX, OCI_MANIFEST, Image, Layer
-from minidock.images.layout import NAME, read_image
-from minidock.images.members import Member, Members
+from minidock.images.layout import NAME, annotation, read_image
+from minidock.images.members import Members
 from minidock.images.store import Store
 from minidock.images.transaction import Transaction
 
@@ -185,13 +185,14 @@ Found = tuple[bytes, str, list[str]]  # manifest, media type, names in full
 
 
 def _oci_images(members: Members) -> Iterator[Found]:
-    index = _json(members["index.json"], "index.json")
+    data = members["index.json"].read()
+    if not isinstance(manifest.parse(data), manifest.Index):  # it is malformed, else
+        raise InvalidInput("load: index.json lists no images")
     tags = _repository_tags(members)
     listed: dict[str, list[str]] = {}
-    for entry in index.get("manifests") or []:
-        annotations = entry.get("annotations") or {}
-        name = str(annotations.get(CONTAINERD_NAME) or annotations.get(NAME) or "")
-        listed.setdefault(str(entry.get("digest")), []).extend([name] if name else [])
+    for entry in json.loads(data)["manifests"]:
+        name = annotation(entry, CONTAINERD_NAME) or annotation(entry, NAME)
+        listed.setdefault(entry["digest"], []).extend([name] if name else [])
     for digest, names in listed.items():
         document = _blob(members, digest)
         content = manifest.parse(document)
@@ -233,9 +234,17 @@ def _docker_images(members: Members) -> Iterator[Found]:
 
 
 def _items(members: Members) -> list[dict[str, Any]]:
-    items = _json(members["manifest.json"], "manifest.json")
-    if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
+    """What Docker's manifest.json lists, each field of the type that it must have."""
+    try:
+        items = json.loads(members["manifest.json"].read())
+    except ValueError as error:
+        raise InvalidInput(f"load: manifest.json: not valid JSON: {error}") from None
+    if not isinstance(items, list):
         raise InvalidInput("load: manifest.json is not a list of images")
+    for item in items:
+        lists = [item.get(key) or [] for key in ("RepoTags", "Layers")] if isinstance(item, dict) else [None]
+        if not all(isinstance(each, list) and all(isinstance(text, str) for text in each) for each in lists):
+            raise InvalidInput("load: manifest.json is malformed")
     return items
 
 
@@ -245,13 +254,6 @@ def _blob(members: Members, digest: str) -> bytes:
     if member.digest != digest:
         raise InvalidInput(f"load: {digest}: the content does not match its digest")
     return member.read()
-
-
-def _json(member: Member, name: str) -> Any:
-    try:
-        return json.loads(member.read())
-    except ValueError as error:
-        raise InvalidInput(f"load: {name}: not valid JSON: {error}") from None
 
 
 def _full(name: str) -> str:

@@ -156,6 +156,35 @@ def parse_document(data: bytes, where: str) -> dict[str, Any]:
     return document
 
 
+# Go's types of these fields: what does not fit them, Docker does not read either.
+_TEXT = frozenset(("created", "author", "architecture", "os", "variant", "User", "WorkingDir", "StopSignal"))
+_TEXTS = frozenset(("Env", "Cmd", "Entrypoint", "OnBuild", "Shell"))
+_OBJECTS = frozenset(("config", "rootfs", "Labels", "ExposedPorts", "Volumes", "Healthcheck"))
+
+
+def check_config(config: dict[str, Any], where: str) -> None:
+    """Raise MinidockError when a field of an image's config has a type that makes no sense.
+
+    The config comes from strangers, and everything above reads it without asking.
+    """
+    settings = config.get("config")
+    for key, value in [*config.items(), *(settings.items() if isinstance(settings, dict) else ())]:
+        fits = (
+            value is None
+            or (key in _TEXT and isinstance(value, str))
+            or (key in _TEXTS and _is_list(value, str))
+            or (key in _OBJECTS and isinstance(value, dict))
+            or (key == "history" and _is_list(value, dict))
+            or key not in _TEXT | _TEXTS | _OBJECTS | {"history"}
+        )
+        if not fits:
+            raise MinidockError(f"{where}: malformed: {key} cannot be {json.dumps(value)[:60]}")
+
+
+def _is_list(value: object, kind: type) -> bool:
+    return isinstance(value, list) and all(isinstance(item, kind) for item in value)
+
+
 def host_platform() -> str:
     """This machine as registries call it: ``linux/amd64``, ``linux/arm64/v8``."""
     machine = os.uname().machine

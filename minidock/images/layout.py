@@ -24,7 +24,7 @@ from typing import Any
 from minidock import files
 from minidock.errors import InvalidInput, MinidockError, NotFound
 from minidock.images import manifest, reference
-from minidock.images.image import OCI_INDEX, Image, Layer, digest_of, parse_document
+from minidock.images.image import OCI_INDEX, Image, Layer, check_config, digest_of, parse_document
 
 NAME = "org.opencontainers.image.ref.name"  # the annotation that holds an entry's name
 DOCUMENT_LIMIT = 16 << 20  # bytes: no honest manifest or config is larger
@@ -42,7 +42,7 @@ class Entry:
 
     @property
     def label(self) -> str:
-        return str((self.descriptor.get("annotations") or {}).get(NAME, ""))
+        return annotation(self.descriptor, NAME)
 
     @property
     def name(self) -> str:
@@ -54,12 +54,19 @@ class Entry:
 
     def named(self, name: str) -> Entry:
         """The same content under another name (empty: under none)."""
-        annotations = dict(self.descriptor.get("annotations") or {})
+        annotations = self.descriptor.get("annotations")
+        annotations = dict(annotations) if isinstance(annotations, dict) else {}
         annotations.pop(NAME, None)
         if name:
             annotations[NAME] = name
         descriptor = {key: value for key, value in self.descriptor.items() if key != "annotations"}
         return Entry({**descriptor, "annotations": annotations} if annotations else descriptor)
+
+
+def annotation(descriptor: dict[str, Any], key: str) -> str:
+    """One annotation of an entry, empty when it has none."""
+    annotations = descriptor.get("annotations")
+    return str(annotations.get(key) or "") if isinstance(annotations, dict) else ""
 
 
 class Layout:
@@ -200,6 +207,7 @@ def read_image(manifest_data: bytes, config_data: bytes, media_type: str, where:
     if not isinstance(content, manifest.Manifest):
         raise MinidockError(f"{where}: an index where the manifest of an image belongs")
     config = parse_document(config_data, f"the config of {where}")
+    check_config(config, f"the config of {where}")
     rootfs = config.get("rootfs")
     diff_ids = rootfs.get("diff_ids") if isinstance(rootfs, dict) else None
     if not isinstance(diff_ids, list) or len(diff_ids) != len(content.layers):
