@@ -6,6 +6,7 @@
 # (packages python command registry config); without any, all of them are taken in this order.
 #   MINIDOCK_REGISTRY_PORT=5000   the loopback port of the registry that serves as mirror
 #   MINIDOCK_VENV=DIR             where the virtual environment goes (default: .venv beside the Makefile)
+#   MINIDOCK_BIN=/usr/local/bin   where the link to the command goes
 set -euo pipefail
 
 repository=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
@@ -107,11 +108,12 @@ step_command() {
         chmod 755 "$venv/bin/minidock.new"
         mv "$venv/bin/minidock.new" "$venv/bin/minidock"
     fi
-    if [ "$(readlink /usr/local/bin/minidock || true)" = "$venv/bin/minidock" ]; then
-        say command "minidock is on the PATH (/usr/local/bin/minidock)"
+    local link=${MINIDOCK_BIN:-/usr/local/bin}/minidock
+    if [ "$(readlink "$link" || true)" = "$venv/bin/minidock" ]; then
+        say command "minidock is on the PATH ($link)"
     else
-        say command "linking /usr/local/bin/minidock to $venv/bin/minidock"
-        ln -sfn "$venv/bin/minidock" /usr/local/bin/minidock
+        say command "linking $link to $venv/bin/minidock"
+        ln -sfn "$venv/bin/minidock" "$link"
     fi
 }
 

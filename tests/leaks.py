@@ -24,6 +24,7 @@ from pathlib import Path
 
 Snapshot = dict[str, list[str]]
 
+PATIENCE = 5.0  # seconds until what the kernel frees late counts as left behind
 _FREE_SPACE = 1 << 30  # bytes that a base directory's filesystem must have free
 
 
@@ -183,7 +184,7 @@ def compare(before: Snapshot, base: Path) -> list[str]:
     strict = os.environ.get("MINIDOCK_LEAKS") == "strict"
     roots = (base / "roots").read_text().split() if (base / "roots").exists() else []
     marks = [str(base), *(cgroup_parent_of(Path(root)) for root in roots)]
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + PATIENCE
     while True:  # the kernel frees namespaces and dead processes a moment late
         now = snapshot()
         found = []
