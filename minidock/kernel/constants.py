@@ -5,8 +5,8 @@ Source: the kernel's uapi headers (asm/unistd_64.h, asm-generic/unistd.h, linux/
 
 # fmt: off
 # System call numbers per machine; those from 424 on are the same everywhere.
-_COMMON = {"pidfd_send_signal": 424, "open_tree": 428, "move_mount": 429, "pidfd_open": 434, "openat2": 437,
-           "mount_setattr": 442}
+_COMMON = {"pidfd_send_signal": 424, "open_tree": 428, "move_mount": 429, "fsopen": 430, "fsconfig": 431,
+           "pidfd_open": 434, "openat2": 437, "mount_setattr": 442}
 NUMBERS = {
     "x86_64": _COMMON | {
         "clone": 56, "bpf": 321, "capget": 125, "capset": 126, "pivot_root": 155, "prctl": 157, "mount": 165,

@@ -82,7 +82,7 @@ def raise_for(operation: str, arguments: dict[str, Any], errno: int) -> NoReturn
     try:
         from minidock.kernel import tutor
 
-        cause, hint = tutor.explain(operation, arguments, errno) or (None, None)
+        cause, hint = tutor.explain(operation, arguments, errno, ask=syscall) or (None, None)
     except Exception:  # a tutor that stumbles must not hide the kernel's answer
         cause, hint = None, None
     raise KernelError(operation, arguments, errno, cause=cause, hint=hint) from None

@@ -428,7 +428,7 @@ def test_an_image_whose_proc_is_a_link_does_not_get_the_hosts_covered(
 
 def test_mountinfo_reads_every_field() -> None:
     line = (
-        "36 35 98:0 /mnt1 /mnt\\0402 rw,noatime shared:7 master:1 - ext3 /dev/ro\\134ot rw,errors=continue\n"
+        "36 35 98:0 /mnt1 /mnt\\0402 rw,noatime shared:7 master:1 - ext3 /dev/ro\\134ot rw,errors=x\n"
     )
     (point,) = mounts.parse(line)
     assert (point.id, point.parent, point.device, point.root) == (36, 35, "98:0", "/mnt1")
