@@ -14,18 +14,21 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from minidock import config as configuration
 from minidock.config import Config
 from minidock.containers import state
 from minidock.containers.state import Container
+from minidock.errors import Conflict
 from minidock.image_verbs import ImageVerbs, Json, Progress
 
 if TYPE_CHECKING:
-    from minidock.containers.attach import Streams
+    from minidock.activity import Usage as Activity
+    from minidock.capture import Result as Result
+    from minidock.containers.attach import Streams as Streams  # for the faces
+    from minidock.containers.logs import Entry
     from minidock.diagnosis import Finding
     from minidock.images.transfer import Event as Event  # for the faces
     from minidock.kernel.overlay import Change
@@ -36,25 +39,18 @@ if TYPE_CHECKING:
 HUB = "docker.io"
 
 
+def streams(**where: Any) -> Streams:
+    """Where an attached container reads and writes: stdin, stdout, stderr, detach_keys, forward_signals."""
+    from minidock.containers.attach import Streams
+
+    return Streams(**where)
+
+
 def parse_filters(texts: Iterable[str]) -> dict[str, list[str]]:
     """``["status=exited"]`` → ``{"status": ["exited"]}``, the form that ps and images take."""
     from minidock import selection
 
     return selection.parse(texts)
-
-
-@dataclass(slots=True)
-class Result:
-    """How a captured run ended. *output* is standard output and error as they came, decoded."""
-
-    id: str
-    exit_code: int
-    stdout: bytes
-    stderr: bytes
-    output: str
-
-    def __str__(self) -> str:
-        return self.output
 
 
 class Engine(ImageVerbs):
@@ -104,8 +100,11 @@ class Engine(ImageVerbs):
         spec = creation.specification(
             local, image, list(command) if command else None, options, self._container_id, self.layers
         )
-        self.store.ensure_layers(local)
-        return lifecycle.create(self.root, spec)
+        trees = self.store.ensure_layers(local)
+        with self.store.lock(shared=True):  # from here on the container counts as a user of its layers
+            if not all(tree.is_dir() for tree in trees):
+                raise Conflict(f"image {image} was removed meanwhile", hint="Try again.")
+            return lifecycle.create(self.root, spec)
 
     def _container_id(self, text: str) -> str:
         return self.container(text).id
@@ -142,6 +141,45 @@ class Engine(ImageVerbs):
 
         return inspection.container_json(self.container(text), size=size)
 
+    def run(
+        self,
+        image: str,
+        command: Sequence[str] | str | None = None,
+        *,
+        input: bytes | str | None = None,
+        show: Callable[[str], object] | None = None,
+        **options: Any,
+    ) -> Result:
+        """Make a container, start it, wait for its end, and return what it wrote.
+
+        *command* as text is for a shell: ``"ls | wc"`` means ``sh -c "ls | wc"``. *input* becomes its
+        standard input, *show* (such as ``sys.stdout.write``) gets its output while it comes. *options*
+        as for :meth:`create`. Interrupting it (Jupyter's Stop) kills the container.
+        """
+        words = ["sh", "-c", command] if isinstance(command, str) else command
+        if input is not None:
+            options = {"interactive": True, "stdin_once": True, **options}
+        from minidock import capture
+
+        container = self.create(image, words, **options)
+        taken = capture.Capture(show)
+        with capture.supply(input) as stdin:
+            try:
+                exit_code = self.start(container.id, attach=taken.streams(stdin))
+            except KeyboardInterrupt:
+                self.kill(container.id)
+                raise
+        return taken.result(container, exit_code or 0)
+
+    def run_detached(
+        self, image: str, command: Sequence[str] | str | None = None, **options: Any
+    ) -> Container:
+        """Make a container and start it in the background: `docker run -d`."""
+        words = ["sh", "-c", command] if isinstance(command, str) else command
+        container = self.create(image, words, **options)
+        self.start(container.id)
+        return container
+
     # ---- containers: living -------------------------------------------------------------------------
 
     def start(self, text: str, *, attach: Streams | None = None) -> int | None:
@@ -149,6 +187,54 @@ class Engine(ImageVerbs):
         from minidock.containers import lifecycle
 
         return lifecycle.start(self.container(text), attach)
+
+    def attach(self, text: str, streams: Streams) -> int:
+        """Join a running container's streams; its exit code, or -1 when the user left it (detach keys)."""
+        from minidock.containers import lifecycle
+
+        container = self.container(text)
+        if not container.running():
+            raise Conflict("You cannot attach to a stopped container, start it first")
+        return lifecycle.attach_to(container, streams)
+
+    def exec(
+        self,
+        text: str,
+        command: Sequence[str],
+        *,
+        input: bytes | str | None = None,
+        show: Callable[[str], object] | None = None,
+        **options: Any,
+    ) -> Result:
+        """Run one more program in a running container and return what it wrote.
+
+        *options*: env, user, cwd, tty, detach, privileged (see lifecycle.exec).
+        """
+        from minidock import capture
+
+        container, taken = self.container(text), capture.Capture(show)
+        with capture.supply(input) as stdin:
+            exit_code = self.exec_attached(text, command, taken.streams(stdin), **options)
+        return taken.result(container, exit_code)
+
+    def exec_attached(
+        self, text: str, command: Sequence[str], streams: Streams | None, **options: Any
+    ) -> int:
+        """Run one more program in a running container with these streams; its exit code."""
+        from minidock.containers import lifecycle
+
+        container = self.container(text)
+        if not container.running():
+            raise Conflict(
+                f"container {container.id} is not running", hint=f"minidock start {container.name}"
+            )
+        return lifecycle.exec(container, list(command), streams=streams, **options)
+
+    def logs(self, text: str, **options: Any) -> Iterator[Entry]:
+        """What a container wrote: (stream, bytes, time). *options*: follow, tail, since, until."""
+        from minidock.containers import lifecycle
+
+        return lifecycle.read_logs(self.container(text), **options)
 
     def stop(self, text: str, *, timeout: int | None = None, signal: str | None = None) -> None:
         """Ask the container to end (its stop signal), and after *timeout* seconds kill it."""
@@ -210,6 +296,25 @@ class Engine(ImageVerbs):
             deleted.append(container.id)
             freed += size
         return deleted, freed
+
+    def top(self, text: str, options: Sequence[str] = ()) -> tuple[list[str], list[list[str]]]:
+        """The processes of a container: titles and rows, as `ps` on the host shows them."""
+        from minidock import activity
+
+        return activity.top(self.container(text), list(options))
+
+    def stats(self, text: str) -> Activity:
+        """One reading of what a container uses."""
+        from minidock import activity
+
+        return activity.usage(self.container(text))
+
+    def export(self, text: str, file: IO[bytes]) -> None:
+        """Write a container's files as a tar archive."""
+        from minidock import inspection, snapshot
+
+        container = self.container(text)
+        snapshot.export(container, inspection.layer_paths(container), file)
 
     def diff(self, text: str) -> list[Change]:
         """What a container changed in its filesystem."""

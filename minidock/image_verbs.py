@@ -48,6 +48,16 @@ class ImageVerbs:
 
         return str(references.parse(reference).pinned())
 
+    def familiar_name(self, reference: str) -> str:
+        """``docker.io/library/busybox`` → ``busybox:latest``, as people write it."""
+        from minidock.images import reference as references
+
+        return references.parse(reference).pinned().familiar
+
+    def has_image(self, text: str) -> bool:
+        """Whether the image is here."""
+        return self.store.find(text) is not None
+
     def pull_if_missing(
         self,
         reference: str,
@@ -158,7 +168,7 @@ class ImageVerbs:
         return archive.load(self.store, file)
 
     def import_(self, file: IO[bytes], reference: str = "", **options: Any) -> Image:
-        """Make an image of one layer from a tar archive of a filesystem."""
-        from minidock.images import archive
+        """Make an image of one layer from a tar archive of a filesystem; *options*: see flat.import_."""
+        from minidock.images import flat
 
-        return archive.import_(self.store, file, reference, **options)
+        return flat.import_(self.store, file, reference, **options)

@@ -154,10 +154,15 @@ def redact(environment: list[str]) -> list[str]:
 
 def read(path: Path) -> list[Step]:
     """The steps of a ``trace.jsonl``. A last line cut short by a kill is left out."""
+    return parse(path.read_text(errors="replace"))
+
+
+def parse(text: str) -> list[Step]:
+    """The steps in the lines of a trace file."""
     import json
 
     steps = []
-    for line in path.read_text(errors="replace").splitlines():
+    for line in text.splitlines():
         try:
             steps.append(Step(**json.loads(line)))
         except (ValueError, TypeError):

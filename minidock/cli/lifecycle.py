@@ -25,11 +25,12 @@ def start(context: Context, values: Values, arguments: list[str]) -> int:
         return each(arguments, begin)
     if len(arguments) > 1:
         raise UsageError("you cannot start and attach multiple containers at once")
-    from minidock.cli.streams import streams
+    from minidock.cli.streams import terminal_streams
 
-    container = engine.container(arguments[0])
-    use = streams(values, stdin=values["interactive"], tty=container.spec.tty)
-    return engine.start(arguments[0], attach=use) or 0
+    spec = engine.container(arguments[0]).spec
+    stdin = values["interactive"] and spec.open_stdin
+    use = terminal_streams(values, stdin=stdin, tty=spec.tty)
+    return max(engine.start(arguments[0], attach=use) or 0, 0)
 
 
 def _verb(method: str, *keys: str) -> Callable[[Context, Values, list[str]], int]:
