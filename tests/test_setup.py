@@ -129,9 +129,8 @@ def test_another_port_can_be_chosen_and_is_remembered(own_registry: dict[str, st
 
 
 def test_a_taken_port_is_named_with_its_owner(own_registry: dict[str, str]) -> None:
-    listen = "import socket; s = socket.create_server(('127.0.0.1', 5000)); print(1, flush=True)"
-    squatter = f"{listen}
-while True: s.accept()"
+    squatter = "import socket, threading; socket.create_server(('127.0.0.1', 5000)).detach();"
+    squatter += "print(1, flush=True); threading.Event().wait()"
     with subprocess.Popen([sys.executable, "-c", squatter], stdout=subprocess.PIPE) as process:
         assert process.stdout and process.stdout.readline()
         refused = run(SETUP / "registry.sh", "start", check=False, **own_registry)
