@@ -17,6 +17,7 @@ from typing import IO, Any
 from minidock.errors import InvalidInput
 from minidock.images import changes as instructions
 from minidock.images import compression, layer, manifest, reference, tar
+from minidock.images.extract import RESERVED_XATTRS
 from minidock.images.header import (
     BLOCK_DEVICE,
     CHARACTER,
@@ -176,5 +177,5 @@ def _xattrs(path: bytes) -> dict[bytes, bytes]:
     return {
         name: os.getxattr(path, name, follow_symlinks=False)
         for name in sorted(names)
-        if not name.startswith(b"trusted.overlay.")  # overlayfs's own notes
+        if not name.startswith(RESERVED_XATTRS)  # notes of overlayfs and ours, not the container's
     }

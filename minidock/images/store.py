@@ -10,9 +10,10 @@ transaction (transaction.py); what is removed and what stays is decided in remov
 
 from __future__ import annotations
 
+import errno
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from io import BufferedReader
 from pathlib import Path
@@ -23,6 +24,12 @@ from minidock.images.home import Home
 from minidock.images.image import Image, Layer, short
 from minidock.images.layout import Entry
 from minidock.images.transaction import LayerTree, Transaction, with_names
+
+_DISK_TROUBLE = {
+    errno.ENOSPC: "no space left on the disk",
+    errno.EDQUOT: "the disk quota is used up",
+    errno.EROFS: "the filesystem is read-only",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,8 +181,14 @@ class Store(Home):
         try:
             yield new
             new.commit()
-        except Exception:
-            new.keep_finished_blobs()
+        except Exception as error:
+            with suppress(OSError, MinidockError):  # the first error counts, not this one
+                new.keep_finished_blobs()
+            if isinstance(error, OSError) and error.errno in _DISK_TROUBLE:
+                raise MinidockError(
+                    f"{self.root}: {_DISK_TROUBLE[error.errno]}",
+                    hint="`minidock system df` shows what takes space.",
+                ) from None
             raise
         finally:
             new.close()

@@ -8,6 +8,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -229,6 +230,36 @@ def test_a_manifest_without_its_parts_is_refused(store: Store) -> None:
 def test_a_name_that_is_no_reference_is_refused(store: Store) -> None:
     with pytest.raises(InvalidInput), store.transaction() as new:
         bring(new, sample(), "../../etc/passwd:x")
+
+
+def test_a_full_disk_is_one_clear_error_and_no_half_image(tmp_path: Path) -> None:
+    """On a tmpfs of 1 MiB, in a mount namespace that goes with the process."""
+    program = f"""
+import sys
+sys.path[:0] = {[str(Path(__file__).parent), *sys.path]!r}
+from pathlib import Path
+from image_samples import BUSYBOX, bring, check_layout, sample
+from minidock.images.store import Store
+import os, random
+store = Store(Path({str(tmp_path)!r}))
+for made in (sample({{"small": b"x"}}), sample({{"big": random.Random(1).randbytes(3 << 20)}})):
+    try:
+        with store.transaction() as new:
+            bring(new, made, BUSYBOX)
+        print("ok")
+    except Exception as error:
+        print(type(error).__name__, error)
+check_layout(store.root / "images")
+print(len(store.images()), os.listdir(store.temporary))
+"""
+    shell = f"mount -t tmpfs -o size=1m none {tmp_path} && exec {sys.executable} -"
+    command = ["unshare", "--mount", "--propagation", "private", "sh", "-c", shell]
+    seen = subprocess.run(command, input=program, check=True, capture_output=True, text=True).stdout
+    assert seen.splitlines() == [
+        "ok",
+        f"MinidockError {tmp_path}: no space left on the disk",
+        "1 []",
+    ]
 
 
 def test_killed_in_the_middle_leaves_nothing_visible(store: Store) -> None:
