@@ -100,3 +100,29 @@ def remove_tree(path: Path) -> None:
     except FileNotFoundError:
         if path.exists():  # something below vanished while we walked: go on with the rest
             remove_tree(path)
+    except RecursionError:  # deeper than Python goes: a hostile archive, or mkdir in a loop
+        _flatten(path)
+        shutil.rmtree(path)
+
+
+def _flatten(path: Path) -> None:
+    """Move every directory below *path* to its top: afterwards nothing in it is deep."""
+    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+    top = os.open(path, flags)
+    try:
+        moved = 0
+        todo = [child.name for child in os.scandir(top) if child.is_dir(follow_symlinks=False)]
+        while todo:
+            directory = os.open(todo.pop(), flags, dir_fd=top)
+            try:
+                for child in [
+                    child.name for child in os.scandir(directory) if child.is_dir(follow_symlinks=False)
+                ]:
+                    name = f".{os.urandom(8).hex()}.{moved}"
+                    os.rename(child, name, src_dir_fd=directory, dst_dir_fd=top)
+                    todo.append(name)
+                    moved += 1
+            finally:
+                os.close(directory)
+    finally:
+        os.close(top)
