@@ -13,6 +13,7 @@ import errno
 import os
 import stat
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from minidock.errors import InvalidInput, MinidockError
@@ -131,7 +132,7 @@ class Extractor:
         why = f"archive entry {shown(entry.name)}: hard link to {shown(entry.link)}"
         try:
             origin = self._directories.get(parent)
-            known = os.lstat(source, dir_fd=origin)
+            known = os.lstat(source or b".", dir_fd=origin)
         except (InvalidInput, FileNotFoundError):
             raise InvalidInput(f"{why}, which is not in this archive") from None
         if stat.S_ISDIR(known.st_mode):
@@ -295,7 +296,8 @@ class Extractor:
             os.utime(directory, ns=(entry.mtime, entry.mtime))
             self._directories.trim()
         for path in self._implied - {b""}:
-            os.setxattr(self._directory(path), IMPLIED, b"")
+            with suppress(InvalidInput):  # as above
+                os.setxattr(self._directories.get(path), IMPLIED, b"")
             self._directories.trim()
         if self._implied:
             only_root = self._implied == {b""}

@@ -25,6 +25,7 @@ from minidock.images.header import SYMLINK as SYMLINK
 from minidock.images.header import Entry as Entry
 from minidock.images.header import shown as shown
 
+NOBODY = (1 << 32) - 1  # as an id it means "leave unchanged" to chown(2)
 LARGEST_EXTENSION = 1 << 20  # bytes of one long name or PAX list; Go's tar has the same bound
 
 
@@ -130,6 +131,8 @@ class Reader:
             self._left -= sparse.read_pax_map(entry, extension, repeated, self.read)
         if entry.segments is not None:
             sparse.check(entry)
+        if not (0 <= entry.uid < NOBODY and 0 <= entry.gid < NOBODY):
+            raise InvalidInput(f"tar: {shown(entry.name)}: no user or group can be {entry.uid}:{entry.gid}")
         return entry
 
     # --- bytes
