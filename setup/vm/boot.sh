@@ -40,7 +40,7 @@ until guest true </dev/null 2>/dev/null; do
 done
 echo "vm: $suite is up after $SECONDS s: $(guest uname -r </dev/null)"
 tar -C "$repository" --exclude=.git --exclude=.venv --exclude=__pycache__ -c . |
-    guest 'tar -C /minidock -x --no-same-owner'
+    guest 'find /minidock -mindepth 1 -maxdepth 1 ! -name .venv -exec rm -rf {} + && tar -C /minidock -x --no-same-owner'
 code=0
 guest -- cd /minidock '&&' "$(printf '%q ' "$@")" </dev/null || code=$?
 echo "vm: exit code $code after $SECONDS s"
