@@ -239,7 +239,7 @@ def unknown_filesystem(question: Question) -> Answer:
 
 @cause("mount", EINVAL)
 def option_refused(question: Question) -> Answer:
-    """Which option does the kernel not take? It tells when offered each alone, in a context that is then dropped."""
+    """Which option does the kernel not take? It tells when offered each in a context to be dropped."""
     fstype, data = question.text("fstype"), question.text("data")
     if question.ask is None or not fstype or not data:
         return None

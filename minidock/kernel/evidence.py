@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,7 @@ CAPABILITIES = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Question:
     """Why was *operation* with *arguments* (as recorded in its step) refused with *errno*?
 
@@ -117,24 +117,15 @@ class Question:
         return mount is not None and mount.path == os.path.realpath(path)
 
 
-@dataclass(frozen=True, slots=True)
-class Cause:
-    """A known cause: the calls and errno values it can explain, and how to find out."""
-
-    operations: frozenset[str]
-    errnos: frozenset[int]
-    find: Callable[[Question], Answer]
-    name: str = field(default="")
-
-
-CAUSES: list[Cause] = []
+# (operations, errno values, the function that looks for the proof), in the order of asking.
+CAUSES: list[tuple[frozenset[str], frozenset[int], Callable[[Question], Answer]]] = []
 
 
 def cause(operations: str, *errnos: int) -> Callable[[Callable[[Question], Answer]], Callable[..., Answer]]:
     """Register a cause for *operations* (separated by spaces); the first registered is the first asked."""
 
     def register(find: Callable[[Question], Answer]) -> Callable[[Question], Answer]:
-        CAUSES.append(Cause(frozenset(operations.split()), frozenset(errnos), find, find.__name__))
+        CAUSES.append((frozenset(operations.split()), frozenset(errnos), find))
         return find
 
     return register

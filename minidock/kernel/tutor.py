@@ -31,10 +31,10 @@ def explain(
     *arguments* are those of the recorded step: paths as text, flags by name. See Question for the rest.
     """
     question = Question(operation, arguments, errno, proc, ask)
-    for known in CAUSES:
-        if operation in known.operations and errno in known.errnos:
+    for operations, errnos, find in CAUSES:
+        if operation in operations and errno in errnos:
             try:
-                answer = known.find(question)
+                answer = find(question)
             except (OSError, ValueError):  # the machine changed while we looked, or hides it from us
                 continue
             if answer is not None:
