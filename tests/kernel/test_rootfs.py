@@ -344,6 +344,26 @@ def test_the_container_sees_its_cgroup_read_only(in_child: InChild, tree: Path, 
     assert read_only
 
 
+@pytest.mark.parametrize("own_cgroup", [True, False])
+def test_cgroup_v2_is_one_read_only_mount(in_child: InChild, tree: Path, own_cgroup: bool) -> None:
+    """Where the machine has v1, its v2 hierarchy is put at /sys/fs/cgroup of a private mount namespace."""
+    unified = [each.path for each in mounts.mountinfo() if each.fstype == "cgroup2"]
+    if not unified:
+        pytest.skip("no cgroup v2 hierarchy is mounted")
+
+    def look() -> list[Any]:
+        shown = table()["/sys/fs/cgroup"]
+        below = [path for path in table() if path.startswith("/sys/fs/cgroup/")]
+        return [shown.fstype, "ro" in shown.options, below, os.path.exists("/sys/fs/cgroup/cgroup.procs")]
+
+    def on_v2() -> Any:
+        syscalls.mount(unified[0], "/sys/fs/cgroup", flags=syscalls.MS_BIND)
+        spaces = SPACES if own_cgroup else SPACES & ~CLONE_NEWCGROUP
+        return container(tree, look, spaces, own_cgroup=own_cgroup)
+
+    assert in_child(on_v2) == ["cgroup2", True, [], True]
+
+
 def test_shared_memory_can_be_the_hosts(in_child: InChild, tree: Path) -> None:
     share = tree.parent / "share"
     share.mkdir()
@@ -427,9 +447,7 @@ def test_an_image_whose_proc_is_a_link_does_not_get_the_hosts_covered(
 
 
 def test_mountinfo_reads_every_field() -> None:
-    line = (
-        "36 35 98:0 /mnt1 /mnt\\0402 rw,noatime shared:7 master:1 - ext3 /dev/ro\\134ot rw,errors=x\n"
-    )
+    line = "36 35 98:0 /mnt1 /mnt\\0402 rw,noatime shared:7 master:1 - ext3 /dev/ro\\134ot rw,errors=x\n"
     (point,) = mounts.parse(line)
     assert (point.id, point.parent, point.device, point.root) == (36, 35, "98:0", "/mnt1")
     assert point.path == "/mnt 2"
