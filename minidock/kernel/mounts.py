@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 
-@dataclass(frozen=True, slots=True)
-class MountPoint:
+class MountPoint(NamedTuple):
     """One line of mountinfo. *line* counts from 1; *root* is the part of the filesystem that is visible here.
 
     *propagation* holds ``shared:N``, ``master:N``, ``unbindable``; it is empty for a private mount.
@@ -22,7 +21,7 @@ class MountPoint:
     propagation: tuple[str, ...]
     fstype: str
     source: str
-    super_options: tuple[str, ...] = field(default=())  # of the filesystem: size=…, lowerdir=…
+    super_options: tuple[str, ...] = ()  # of the filesystem: size=…, lowerdir=…
     line: int = 0
 
     @property

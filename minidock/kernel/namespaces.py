@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from minidock import trace
 from minidock.errors import InvalidInput, NotFound
@@ -30,8 +30,7 @@ KINDS = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class IdRange:
+class IdRange(NamedTuple):
     """*count* ids: *inside* and up in the user namespace mean *outside* and up in its parent."""
 
     inside: int

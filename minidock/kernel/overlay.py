@@ -10,8 +10,8 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from minidock import trace
 from minidock.errors import InvalidInput
@@ -116,8 +116,7 @@ def make_opaque(directory: Path) -> None:
 # --- what changed --------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Change:
+class Change(NamedTuple):
     """One line of `docker diff`: *kind* is A (added), C (changed) or D (deleted); *path* is absolute."""
 
     kind: str
@@ -127,8 +126,7 @@ class Change:
         return f"{self.kind} {self.path}"
 
 
-@dataclass(frozen=True, slots=True)
-class CopyUp:
+class CopyUp(NamedTuple):
     """A file that was copied from a layer to the upper directory, because somebody opened it for writing.
 
     *size* in bytes is what the copy took. *changed* is ``content`` (size or time of change differ),
@@ -141,8 +139,7 @@ class CopyUp:
     changed: str
 
 
-@dataclass(frozen=True, slots=True)
-class _Entry:
+class _Entry(NamedTuple):
     """One name in the upper directory, with what lies below it."""
 
     path: str
