@@ -70,6 +70,8 @@ class Recorder:
 
 @dataclass(frozen=True, slots=True)
 class _Mechanism:
+    """What the steps inside one mechanism have in common."""
+
     name: str = ""
     why: str = ""
     lesson: int | None = None

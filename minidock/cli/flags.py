@@ -9,7 +9,7 @@ Docker, and its import alone costs a tenth of what starting a whole container ma
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from minidock.errors import MinidockError
 
@@ -32,33 +32,55 @@ class WrongCount(UsageError):
     exit_code = 1
 
 
-class Flag(NamedTuple):
-    """One flag. *kind* is the word that help shows; *convert* makes the value (ValueError: why it cannot)."""
+class Flag:
+    """One flag. *kind* is the word that help shows; *convert* makes the value (ValueError: why it cannot).
 
-    name: str
-    short: str = ""
-    kind: str = "string"  # "bool" takes no value; "list" and "map" may be repeated
-    help: str = ""
-    default: Any = None
-    convert: Callable[[str], Any] | None = None
-    repeats: bool = False
+    A plain class: `run` has a hundred of them, and a NamedTuple costs half a millisecond to define.
+    """
+
+    __slots__ = ("convert", "default", "help", "kind", "name", "repeats", "short")
+
+    def __init__(
+        self,
+        name: str,
+        short: str = "",
+        kind: str = "string",  # "bool" takes no value
+        help: str = "",
+        default: Any = None,
+        convert: Callable[[str], Any] | None = None,
+        repeats: bool = False,
+    ) -> None:
+        self.name, self.short, self.kind, self.help = name, short, kind, help
+        self.default, self.convert, self.repeats = default, convert, repeats
 
     @property
     def shown(self) -> str:
         return f"-{self.short}, --{self.name}" if self.short else f"--{self.name}"
 
 
-class Command(NamedTuple):
-    """One verb: how it is typed and the function behind it."""
+class Command:
+    """One verb: how it is typed and the function behind it.
 
-    usage: str  # "rm [OPTIONS] CONTAINER [CONTAINER...]"
-    summary: str
-    action: Action
-    flags: Sequence[Flag] = ()
-    least: int = 0
-    most: int | None = None
-    interspersed: bool = True  # False: the first argument ends the flags
-    failure: int = 1  # exit code of an error that brings none
+    *least* and *most* count its arguments; without *interspersed* the first argument ends the flags;
+    *failure* is the exit code of an error that brings none.
+    """
+
+    __slots__ = ("action", "failure", "flags", "interspersed", "least", "most", "summary", "usage")
+
+    def __init__(
+        self,
+        usage: str,  # "rm [OPTIONS] CONTAINER [CONTAINER...]"
+        summary: str,
+        action: Action,
+        flags: Sequence[Flag] = (),
+        *,
+        least: int = 0,
+        most: int | None = None,
+        interspersed: bool = True,
+        failure: int = 1,
+    ) -> None:
+        self.usage, self.summary, self.action, self.flags = usage, summary, action, flags
+        self.least, self.most, self.interspersed, self.failure = least, most, interspersed, failure
 
 
 def boolean(name: str, short: str = "", help: str = "", default: bool = False) -> Flag:

@@ -9,6 +9,7 @@ import os
 import sys
 from collections.abc import Sequence
 
+import minidock.cli.early  # noqa: F401 (first: it makes the others cheap)
 from minidock.cli import flags, verbs
 from minidock.cli.context import Context, report, say, width
 from minidock.cli.flags import Command, UsageError

@@ -121,7 +121,8 @@ def find(verb: str, *words: str) -> tuple[Command, list[str]]:
         raise _unknown(typed)
     command = load(key)
     placeholders = command.usage.removeprefix(flags.verb_of(command))
-    return command._replace(usage=typed + placeholders), rest
+    command.usage = typed + placeholders  # as it was typed: `image ls`, not `images`
+    return command, rest
 
 
 def load(key: str) -> Command:
