@@ -31,14 +31,14 @@ KINDS = {
 
 
 class IdRange(NamedTuple):
-    """*count* ids: *inside* and up in the user namespace mean *outside* and up in its parent."""
+    """*length* ids: *inside* and up in the user namespace mean *outside* and up in its parent."""
 
     inside: int
     outside: int
-    count: int = 1
+    length: int = 1
 
     def __str__(self) -> str:
-        return f"{self.inside} {self.outside} {self.count}"
+        return f"{self.inside} {self.outside} {self.length}"
 
 
 def flags(kinds: Iterable[str]) -> int:
