@@ -70,7 +70,8 @@ def apply_layer(
             raise
         compressed.finish("digest")
         taken.result = f"{extractor.size} bytes of files"
-    settle(target, parents)
+    if parents:
+        settle(target, parents)
     return extractor.size
 
 

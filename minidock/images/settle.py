@@ -22,8 +22,8 @@ from minidock.images.extract import IMPLIED, IMPLIED_BELOW, OVERLAY_OPAQUE, RESE
 def settle(layer: Path, parents: Sequence[Path]) -> None:
     """Make a layer's unlisted directories look as in the layers below, and its root hide what it deletes.
 
-    *parents* are the trees of those layers, topmost first, each settled before. Costs one system call
-    where there is nothing to do; doing it twice changes nothing.
+    *parents* are the trees of those layers, topmost first, each settled before; none for an image's first
+    layer. Costs one system call where there is nothing to do; doing it twice changes nothing.
     """
     directories = Directories(layer)
     try:
@@ -31,7 +31,7 @@ def settle(layer: Path, parents: Sequence[Path]) -> None:
         if parents and is_opaque(root):
             _hide_everything(directories, parents)
         mark = _attribute(root, IMPLIED)
-        if mark is None or not parents:
+        if mark is None:
             return
         for path, hidden in _walk(directories) if mark == IMPLIED_BELOW else [(b"", is_opaque(root))]:
             directory = directories.get(path)
