@@ -177,7 +177,7 @@ def _capabilities() -> Finding:
     from minidock.kernel import capabilities
 
     here = capabilities.available()
-    missing = {name: use for name, use in WANTED_CAPABILITIES.items() if name not in here}
+    missing = {name: use for name, use in WANTED_CAPABILITIES.items() if f"CAP_{name}" not in here}
     if not missing:
         return Finding("ok", "capabilities", "all that containers need")
     level = "warn" if set(missing) == {"SYS_RESOURCE"} else "fail"

@@ -14,6 +14,7 @@ from minidock.images.store import Store, Use
 
 if TYPE_CHECKING:
     from minidock.images.removal import Removed
+    from minidock.images.search import Results
     from minidock.images.transfer import Event
 
 Json = dict[str, Any]
@@ -100,11 +101,11 @@ class ImageVerbs:
 
         return credentials.logout(server)
 
-    def search(self, term: str, *, limit: int = 25) -> list[Any]:
+    def search(self, term: str, *, limit: int = 25) -> Results:
         """Look for images by name: on Docker Hub, or in the catalogue of the registry in *term*."""
-        from minidock.images import catalogue
+        from minidock.images import search
 
-        return catalogue.search(term, self.config, limit=limit)
+        return search.search(term, self.config, limit=limit)
 
     def images(self, filters: dict[str, list[str]] | None = None) -> list[Image]:
         """The local images, newest first."""

@@ -82,7 +82,7 @@ def top(context: Context, values: Values, arguments: list[str]) -> int:
     """Display the running processes of a container."""
     name, *options = arguments
     titles, rows = context.engine.top(name, options)
-    table.write([titles, *rows])
+    table.write([titles, *rows], minimum=20)
     return 0
 
 

@@ -10,7 +10,7 @@ from minidock.cli.context import Context, say
 from minidock.cli.flags import Command, Flag, UsageError, Values, boolean, integer, repeated
 from minidock.cli.progress import showing
 from minidock.cli.ps import FORMAT
-from minidock.engine import HUB
+from minidock.engine import HUB, parse_filters
 from minidock.errors import MinidockError
 
 
@@ -93,11 +93,14 @@ HEADINGS = {
 def search(context: Context, values: Values, arguments: list[str]) -> int:
     """Look for images by name."""
     whole = values["no-trunc"]
-    answer = context.engine.search(arguments[0], limit=values["limit"], filters=values["filter"])
+    answer = context.engine.search(arguments[0], limit=values["limit"])
     if answer.note:
         say(answer.note)
     rows = []
+    official, stars = _search_filters(values["filter"])
     for found in answer.results:
+        if found.stars < stars or official not in (None, found.official):
+            continue
         text = found.description.replace("\n", " ").replace("\r", " ")
         rows.append(
             {
@@ -110,6 +113,19 @@ def search(context: Context, values: Values, arguments: list[str]) -> int:
         )
     table.show(rows, HEADINGS, ("Name", "Description", "StarCount", "IsOfficial"), values["format"])
     return 0
+
+
+def _search_filters(texts: list[str]) -> tuple[bool | None, int]:
+    """``is-official=true``, ``stars=3``."""
+    official, stars = None, 0
+    for key, values in parse_filters(texts).items():
+        if key == "is-official" and values[-1].lower() in ("true", "false", "1", "0"):
+            official = values[-1].lower() in ("true", "1")
+        elif key == "stars" and values[-1].isdigit():
+            stars = int(values[-1])
+        else:
+            raise MinidockError(f"invalid filter '{key}={values[-1]}'", hint="Filters: is-official, stars.")
+    return official, stars
 
 
 _QUIET = boolean("quiet", "q", "Suppress verbose output")

@@ -116,8 +116,8 @@ def _explain(container: Any, descriptor: int) -> None:
 
     with open(descriptor, "rb") as file:
         steps = trace.parse(file.read().decode(errors="replace"))
-    title = f"{container.spec.name} ({container.id[:12]}), made from {container.spec.image}"
-    explain.show(title, steps, sys.stderr)
+    page = explain.Page(sys.stderr, str(container.directory))
+    page.show(f"{container.spec.name} ({container.id[:12]})", container.spec.image, steps)
 
 
 _BOTH = (*run_options.FLAGS, *run_options.LATER_FLAGS)

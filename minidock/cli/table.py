@@ -28,7 +28,7 @@ def show(rows: Iterable[Row], headings: Mapping[str, str], columns: Sequence[str
     elif form.startswith("table"):
         text = _unescape(form[len("table") :].lstrip())
         heading = _FIELD.sub(lambda found: f".{found[1]}", text)
-        titles = dict(headings)
+        titles = {**headings, "Label": _label_heading}
         head = Template(re.sub(r"\b(json|upper|lower|title)\s+(?=\.)", "", heading)).render(titles)
         body = Template(text)
         write([line.split("\t") for line in (head, *(_filled(body, row) for row in rows))])
@@ -36,6 +36,11 @@ def show(rows: Iterable[Row], headings: Mapping[str, str], columns: Sequence[str
         template = Template(_unescape(form))
         for row in rows:
             print(_filled(template, row))
+
+
+def _label_heading(name: str) -> str:
+    """The heading of ``{{.Label "com.example.my-tier"}}`` is ``my tier``."""
+    return name.rpartition(".")[2].replace("-", " ").replace("_", " ")
 
 
 def _filled(template: Template, row: Row) -> str:
@@ -51,13 +56,13 @@ def _unescape(text: str) -> str:
     return text.replace("\\t", "\t").replace("\\n", "\n")
 
 
-def write(lines: Sequence[Sequence[str]]) -> None:
-    """Columns as Go's tabwriter lays them out for Docker: at least ten wide, three spaces between."""
+def write(lines: Sequence[Sequence[str]], minimum: int = 10) -> None:
+    """Columns as Go's tabwriter lays them out for Docker: at least *minimum* wide, three spaces between."""
     widths: list[int] = []
     for line in lines:
         for index, cell in enumerate(line[:-1]):  # the last cell needs no room
             if index == len(widths):
-                widths.append(7)
+                widths.append(minimum - 3)
             widths[index] = max(widths[index], len(cell))
     for line in lines:
         padded = [cell.ljust(widths[index] + 3) for index, cell in enumerate(line[:-1])]
