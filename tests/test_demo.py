@@ -11,7 +11,7 @@ from conftest import PATIENCE, REPOSITORY
 
 
 def test_the_tour_goes_as_told(registry: str, root: Path, daemon_json: Path) -> None:
-    code = "import sys, pathlib; from minidock.lab import demo; sys.exit(demo.main(pathlib.Path(sys.argv[1])))"
+    code = "import sys, pathlib as p; from minidock.lab import demo; sys.exit(demo.main(p.Path(sys.argv[1])))"
     toured = subprocess.run(
         [sys.executable, "-c", code, str(root)],
         cwd=REPOSITORY,
