@@ -33,8 +33,8 @@ running() {
         systemctl --quiet is-active "$unit"
     else
         local pid
-        pid=$(cat "$home/registry.pid" 2>/dev/null) &&
-            tr '\0' ' ' <"/proc/$pid/cmdline" 2>/dev/null | grep -qF "serve $configuration"
+        pid=$(cat "$home/registry.pid" 2>/dev/null) && [ -r "/proc/$pid/cmdline" ] &&
+            tr '\0' ' ' <"/proc/$pid/cmdline" | grep -qF "serve $configuration"
     fi
 }
 
@@ -76,7 +76,9 @@ start() {
         owner=$(ss -Hltnp "sport = :$port" 2>/dev/null | sed -n 's/.*users:((\("[^"]*"\),pid=\([0-9]*\).*/\1, process \2/p' | head -n 1)
         fail "port $port of 127.0.0.1 is taken${owner:+ (by $owner)}" "Choose another: MINIDOCK_REGISTRY_PORT=5050 make setup"
     fi
-    chown -R docker-registry: "$home"
+    # It reads its configuration and owns its data; the directory with the pid file stays root's.
+    chown -R docker-registry: "$home/data" "$configuration"
+    rm -f "$home/registry.pid"
     if by_systemd; then
         say "starting $unit on 127.0.0.1:$port"
         cat >"/etc/systemd/system/$unit" <<END
