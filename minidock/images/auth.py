@@ -22,7 +22,7 @@ from minidock import trace
 from minidock.errors import MinidockError
 from minidock.images import wire
 
-MARGIN = 10.0  # seconds before its end at which a token counts as expired: requests take time too
+MARGIN = 10.0  # seconds before its end at which a token counts as expired, as the request takes time too
 DEFAULT_LIFETIME = 60.0  # seconds; the specification's value when the server names none
 _MAX_ANSWER = 1 << 20
 
@@ -62,14 +62,14 @@ class Challenge:
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """A bearer token. *expires* in seconds since the epoch."""
+    """A bearer token, used until *expires* (seconds since the epoch), a little before its real end."""
 
     value: str = field(repr=False)
     expires: float
 
     def is_fresh(self) -> bool:
         """Whether it can still be used for a request that starts now."""
-        return time.time() < self.expires - MARGIN
+        return time.time() < self.expires
 
 
 def parse_challenges(headers: list[str]) -> list[Challenge]:
@@ -144,4 +144,4 @@ def _read_token(data: bytes, realm: str) -> Token:
     if not isinstance(value, str) or not value:
         raise MinidockError(f"{realm}: the token server's answer holds no token")
     # Counted from now by our own clock: the server's "issued_at" would need clocks that agree.
-    return Token(value, time.time() + lifetime)
+    return Token(value, time.time() + max(lifetime - MARGIN, lifetime / 2))

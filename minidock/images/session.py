@@ -120,14 +120,14 @@ class Session:
 
         if self._heard or not self.endpoint.trusted or not self.url.startswith("http:"):
             return wire.patiently(once, attempts)
-        return self._first_contact(once)
+        return self._first_contact(once, attempts)
 
-    def _first_contact(self, once: Callable[[], wire.Response]) -> wire.Response:
+    def _first_contact(self, once: Callable[[], wire.Response], attempts: int) -> wire.Response:
         """A trusted registry may speak HTTP or HTTPS: the first answer tells."""
         try:
             response = once()
             if response.status != 400 or b"HTTPS" not in response.read(MAX_ERROR):
-                return response if response.status < 500 else wire.patiently(once)
+                return response if response.status < 500 else wire.patiently(once, max(1, attempts - 1))
         except (wire.Interrupted, wire.NotHttp):
             pass  # what a TLS server makes of plain HTTP, or a registry that is just starting
         plain, self.url = self.url, "https" + self.url.removeprefix("http")
@@ -135,7 +135,7 @@ class Session:
             return once()
         except wire.Unreachable:
             self.url = plain
-            return wire.patiently(once)
+            return wire.patiently(once, attempts)
 
     def _secret(self, scope: str) -> str:
         token = self.tokens.get(scope)

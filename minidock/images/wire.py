@@ -60,9 +60,15 @@ class Response:
         self.url = url
         self._answer = answer
         self._release = release
+        self._whole: bytes | None = None
 
     def read(self, limit: int) -> bytes:
-        """The body, at most *limit* bytes. Raises MinidockError when there is more."""
+        """The body, at most *limit* bytes; again the same when asked again.
+
+        Raises MinidockError when there is more.
+        """
+        if self._whole is not None:
+            return self._whole
         with _errors_of(self.url):
             data = self._answer.read(limit + 1)
         if len(data) > limit:
@@ -70,6 +76,7 @@ class Response:
             raise MinidockError(f"{shown(self.url)}: the answer is larger than {limit} bytes")
         if self._answer.length:  # the server promised more than it sent
             raise Interrupted(f"{shown(self.url)}: the connection closed in the middle of the answer")
+        self._whole = data
         return data
 
     def readinto(self, buffer: memoryview) -> int:
@@ -138,7 +145,7 @@ class Client:
             while True:
                 connection = connection or self._connect(*key)
                 try:
-                    connection.request(method, path, body if isinstance(body, bytes) else body(), headers)
+                    connection.request(method, path, body() if callable(body) else body or None, headers)
                     answer = connection.getresponse()
                     break
                 except (http.client.RemoteDisconnected, ConnectionResetError, BrokenPipeError):
