@@ -18,6 +18,7 @@ from minidock import trace
 from minidock.containers import launcher, protocol
 from minidock.errors import MinidockError
 
+PATIENCE = 60.0  # seconds; the shim must not wait for ever for a process that a hung mount holds
 _LARGEST = 128 * 1024  # bytes of one message; the socket's buffer holds more
 _SCM_RIGHTS = 1
 
@@ -52,6 +53,13 @@ class Channel:
         self._socket.close()
 
     # --- the newborn's side ----------------------------------------------------------------------
+
+    def settle(self, number: int) -> None:
+        """Move to the descriptor *number*, which an exec leaves open."""
+        moved = os.dup(self._socket.fileno())  # *number* itself may be the one we have
+        os.dup2(moved, number)
+        self._socket.detach()
+        self._socket = _socket.socket(fileno=number)
 
     def wait(self) -> None:
         """Wait for the shim's word to go on. When the shim has died or given up: end."""
@@ -112,11 +120,14 @@ class Channel:
         """Collect all that the newborn tells until it runs the user's program, or has failed."""
         news = News()
         handed_over = False
+        self._socket.settimeout(PATIENCE)
         while True:
             try:
                 message, ancillary, _, _ = self._socket.recvmsg(_LARGEST + 64, 64)
             except ConnectionResetError:
                 return news
+            except TimeoutError:
+                raise MinidockError(f"the new process did not start within {PATIENCE} seconds") from None
             if not message:
                 return news
             refused = launcher.failure(message)

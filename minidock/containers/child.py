@@ -70,7 +70,7 @@ def live(birth: Birth) -> NoReturn:
         os.setsid()
         with trace.recording(Messenger(birth.channel)):
             _build(birth)
-            become(birth.program, birth.stdio, birth.channel.fileno(), birth.launch, birth.shim)
+            become(birth.program, birth.stdio, birth.channel, birth.launch, birth.shim)
     except BaseException as error:
         birth.channel.report(error)
         code = getattr(error, "exit_code", None) or code
@@ -94,7 +94,7 @@ def live_beside(joining: Joining) -> NoReturn:
             if joining.tty:
                 master, slave = terminal.open_pair()
                 _use_terminal(joining, master, slave)
-            become(joining.program, joining.stdio, joining.channel.fileno(), joining.launch, joining.shim)
+            become(joining.program, joining.stdio, joining.channel, joining.launch, joining.shim)
     except BaseException as error:
         joining.channel.report(error)
         code = getattr(error, "exit_code", None) or code
@@ -121,6 +121,7 @@ def _build(birth: Birth) -> None:
     taken = mounts.take(container.root, [*etc.mounts(container), *_init_mount(spec), *spec.mounts])
     rootfs.isolate_mounts()
     merged = mount_root(container)
+    syscalls.forbid_imports()  # pivot_root will do it; here it costs nothing, since the shim is not ready
     birth.channel.wait()  # until the shim has moved us into our cgroup: what follows shows it
     own_cgroup = spec.namespaces.cgroup == "private" and cgroups.detect() == "v2"
     if own_cgroup:

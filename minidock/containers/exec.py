@@ -51,6 +51,7 @@ def start(shim: Shim, client: Client, request: dict[str, Any]) -> None:
         _, status = os.waitpid(born.pid, 0)
         shim.loop.forget(born.pidfd)
         os.close(born.pidfd)
+        console.on_control = None  # the pid may soon be another's
         console.drain()
         console.close()
         code = os.waitstatus_to_exitcode(status)

@@ -15,6 +15,7 @@ from typing import NoReturn
 
 from minidock import trace
 from minidock.containers import launcher, users
+from minidock.containers.channel import Channel
 from minidock.errors import MinidockError
 from minidock.kernel import capabilities, seccomp, syscalls
 
@@ -42,11 +43,11 @@ class Program:
 
 
 @trace.mechanism(lesson=9)
-def become(program: Program, stdio: list[int | None], report: int, launch: int, parent: int) -> NoReturn:
+def become(program: Program, stdio: list[int | None], channel: Channel, launch: int, parent: int) -> NoReturn:
     """Give up what the container must not have, then turn into the user's program.
 
-    *stdio* are descriptors for stdin, stdout and stderr (None: the container's /dev/null). *report* is
-    the way back to the shim, closed by the exec; *launch* the sealed launcher; *parent* a pidfd of the
+    *stdio* are descriptors for stdin, stdout and stderr (None: the container's /dev/null). *channel*
+    is the way back to the shim, closed by the exec; *launch* the sealed launcher; *parent* a pidfd of the
     shim, with which this process dies. Raises MinidockError (exit code 126 or 127 when the program is
     to blame).
     """
@@ -74,10 +75,9 @@ def become(program: Program, stdio: list[int | None], report: int, launch: int, 
             seccomp.install(program.seccomp)  # last: it may forbid any of the above
     # No descriptor of the host's may get through (CVE-2024-21626): the report (closed by the launcher)
     # and the launcher (closed by the kernel) are all that is left above stderr.
-    if report == _LAUNCHER:
-        report = os.dup(report)
+    launch = os.dup(launch)  # out of the way of the two numbers
+    channel.settle(launcher.REPORT)
     os.dup2(launch, _LAUNCHER, inheritable=False)
-    os.dup2(report, launcher.REPORT)
     os.closerange(_LAUNCHER + 1, 1 << 30)
     syscalls.execve(_LAUNCHER, ["minidock-launcher", path, *program.arguments], environment)
 

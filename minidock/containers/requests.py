@@ -24,11 +24,6 @@ def serve(shim: Shim, client: Client, request: dict[str, Any]) -> None:
     function(shim, client, request)
 
 
-def refuse(client: Client, request: dict[str, Any]) -> None:
-    """For the starter's connection, which makes no requests."""
-    raise InvalidInput("shim: not here")
-
-
 def control(shim: Shim, message: dict[str, Any]) -> None:
     """A control frame on an attached connection: a signal that the user's terminal got."""
     if "signal" in message:

@@ -87,7 +87,7 @@ class Shim:
 
     def live(self, connection: socket.socket) -> None:
         """Start the container, serve it until it ends, put everything in order."""
-        self.starter = streams.Client(self.loop, connection, requests.refuse)
+        self.starter = streams.Client(self.loop, connection)
         self._take_lock()
         if self.container.spec.student_layers:
             from minidock import layers
@@ -115,8 +115,8 @@ class Shim:
         )
         self.state = State("running", self.born.pid, started_at=timestamps.now())
         container.write_state(self.state)
+        self._listen()  # before anyone hears that it runs
         self._open_console()
-        self._listen()
         self.loop.watch(self.born.pidfd, streams.READ, lambda _: self._reap())
 
     def _open_console(self) -> None:
@@ -202,6 +202,7 @@ class Shim:
         self._clear_cgroup()
         self.console.drain()
         self.console.close_log()
+        self.state.status, self.state.finished_at = "exited", timestamps.now()
         self._last_words(exit=self.state.exit_code, oom_killed=self.state.oom_killed)
 
     def _clear_cgroup(self) -> None:
@@ -215,8 +216,7 @@ class Shim:
 
     def _last_words(self, **message: Any) -> None:
         """Record the end or vanish, let the lock go, then tell all who wait; in this order."""
-        self.state.status, self.state.pid = "exited", 0
-        self.state.finished_at = timestamps.now()
+        self.state.pid = 0
         if self.container.spec.auto_remove:
             vanish(self.container)
         else:
@@ -248,7 +248,8 @@ class Shim:
             if self.born is not None:
                 os.kill(self.born.pid, birth.SIGKILL)
             cgroup.clear(self.container.root, self.container.id)
-            self.state.exit_code = getattr(error, "exit_code", None) or 128
+            # As in Docker: what never ran is "created" still, and inspect shows why.
+            self.state = State(exit_code=getattr(error, "exit_code", None) or 128)
             self.state.error = described["message"]
             self.write_trace()
             self._last_words(error=described)

@@ -21,6 +21,13 @@ from minidock.errors import MinidockError
 
 _SMALL = 48 << 20  # bytes of memory up to which a plain fork is cheap
 
+_PROGRAM = """
+import json, sys
+sys.path[:] = json.loads(sys.argv[1])
+from minidock.containers import spawner
+spawner.serve(0)
+"""
+
 _guard = _thread.allocate_lock()  # what threading.Lock is
 _warm: dict[tuple[int, ...], socket.socket] = {}  # one spawner for each set of namespaces we start from
 
@@ -95,7 +102,7 @@ def _spawner() -> socket.socket:
         with theirs:
             # A session of its own: Jupyter's Stop button signals the kernel's whole process group.
             subprocess.Popen(
-                [sys.executable, "-I", "-S", __file__],
+                [sys.executable, "-I", "-S", "-c", _PROGRAM, json.dumps(sys.path)],
                 stdin=theirs.fileno(),
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
@@ -115,10 +122,11 @@ def _forget(spawner: socket.socket) -> None:
 # --- the spawner itself --------------------------------------------------------------------------
 
 
-def serve(door: socket.socket) -> None:
-    """Fork a shim for every request, until the starter is gone."""
+def serve(descriptor: int) -> None:
+    """Fork a shim for every request that comes in by *descriptor*, until the starter is gone."""
     import gc
 
+    door = socket.socket(fileno=descriptor)
     gc.freeze()  # what is loaded now stays shared with every shim
     while True:
         message, descriptors, _, _ = socket.recv_fds(door, 65536, 1)

@@ -24,6 +24,7 @@ from typing import Any
 
 from minidock.containers import protocol
 from minidock.containers.logs import LogFile
+from minidock.errors import InvalidInput
 
 BLOCK = 1 << 18  # bytes read at once
 BACKLOG = 1 << 20  # bytes waiting for a slow reader before its writer must wait
@@ -77,13 +78,17 @@ class Client:
     """One connection to the shim: a request first, then frames both ways."""
 
     def __init__(
-        self, loop: Loop, connection: socket.socket, on_request: Callable[[Client, dict[str, Any]], None]
+        self,
+        loop: Loop,
+        connection: socket.socket,
+        on_request: Callable[[Client, dict[str, Any]], None] | None = None,
     ) -> None:
         connection.setblocking(False)
         self._loop, self._connection, self._on_request = loop, connection, on_request
         self._waiting: deque[memoryview] = deque()
         self._frames = protocol.Frames()
-        self._line: bytearray | None = bytearray()  # the request, until it is whole
+        # The request, until it is whole; the starter, whose connection was inherited, makes none.
+        self._line = bytearray() if on_request else None
         self._reading, self._ending, self.closed = True, False, False
         self.backlog = 0
         self.console: Console | None = None
@@ -92,11 +97,6 @@ class Client:
         self.wait_for_input = False  # the console's stdin is full: read nothing from here
         self.on_close: Callable[[], None] | None = None
         self._watch()
-
-    def request(self, request: dict[str, Any]) -> None:
-        """Take *request* as given, for a connection that was inherited instead of made."""
-        self._line = None
-        self._on_request(self, request)
 
     def _watch(self) -> None:
         if self.closed:
@@ -142,9 +142,16 @@ class Client:
                 return
             line, _, data = bytes(self._line).partition(b"\n")
             self._line = None
-            self._call(lambda: self._on_request(self, json.loads(line)))
+            self._call(lambda: self._take_request(line))
         self._frames.feed(data)
         self._call(self._take_frames)
+
+    def _take_request(self, line: bytes) -> None:
+        request = json.loads(line)
+        if not isinstance(request, dict):
+            raise InvalidInput("shim: a request is a JSON object")
+        assert self._on_request is not None
+        self._on_request(self, request)
 
     def _call(self, act: Callable[[], None]) -> None:
         """Whatever a client says, the shim lives on: errors go back to whoever made them."""
