@@ -9,10 +9,14 @@ layer, and however small the bomb that inflates to it.
 
 from __future__ import annotations
 
+import contextvars
 import hashlib
 import itertools
 import os
-from collections.abc import Callable, Iterable, Iterator
+import queue
+import threading
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import suppress
 from typing import IO, Any, Protocol
 
 from minidock.errors import InvalidInput
@@ -164,6 +168,40 @@ def _compressor(name: str) -> Any:
     if name:
         raise InvalidInput(f"compression {name!r} is not supported", hint="Use gzip, zstd or none.")
     return None
+
+
+def ahead(source: Iterable[bytes], depth: int = 4) -> Generator[bytes, None, None]:
+    """Run *source* in a thread, up to *depth* blocks ahead of who reads: inflating and writing overlap.
+
+    Both let go of the interpreter lock. Close the generator to stop the thread; it ends with the block
+    that it works on, and nothing of *source* runs after that.
+    """
+    ready: queue.Queue[bytes | BaseException | None] = queue.Queue(depth)
+    stopped = False
+
+    def run() -> None:
+        try:
+            for block in source:
+                ready.put(block)
+                if stopped:
+                    return
+            ready.put(None)
+        except BaseException as error:
+            ready.put(error)
+
+    thread = threading.Thread(target=contextvars.copy_context().run, args=(run,), daemon=True)
+    thread.start()
+    try:
+        while (block := ready.get()) is not None:
+            if isinstance(block, BaseException):
+                raise block
+            yield block
+    finally:
+        stopped = True
+        while thread.is_alive():
+            with suppress(queue.Empty):  # make room: it may stand before a full queue
+                ready.get(timeout=0.01)
+        thread.join()
 
 
 def detect(beginning: bytes) -> str:

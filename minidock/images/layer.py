@@ -13,6 +13,7 @@ Source: OCI image-spec, layer.md; kernel documentation, filesystems/overlayfs.rs
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import IO, NamedTuple
 
@@ -58,8 +59,11 @@ def apply_layer(
     target.mkdir(exist_ok=True)
     with trace.step("unpack layer", digest=expected_digest or "", target=str(target)) as taken:
         try:
-            with Extractor(target, layer=True, max_size=max_size) as extractor:
-                extractor.extract(tar.Reader(unpacked))
+            with (
+                Extractor(target, layer=True, max_size=max_size) as extractor,
+                closing(compression.ahead(unpacked)) as blocks,
+            ):
+                extractor.extract(tar.Reader(blocks))
             unpacked.finish("diff id")
         except MinidockError:
             if compressed.failure:
