@@ -179,8 +179,8 @@ class Cgroup:
 
     def processes(self) -> list[int]:
         """The pids in this cgroup and in those below it, as this pid namespace sees them."""
-        top = next(iter(self.places.values()), None)
-        return [] if top is None else processes(top)
+        last = next(reversed(self.places.values()), None)  # entered last: listed there, a process is in all
+        return [] if last is None else processes(last)
 
     def kill(self, timeout: float = 10.0) -> None:
         """SIGKILL to every process inside, frozen ones too; returns when none is left.

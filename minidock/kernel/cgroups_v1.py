@@ -116,6 +116,8 @@ def _add_cpuset(places: Places) -> None:
 
 def freeze(places: Places, deadline: float) -> None:
     """Ask for FROZEN until it is so: a process forked meanwhile leaves the state at FREEZING."""
+    if "freezer" not in places:
+        raise MinidockError("cgroup: nothing to freeze: the container has no freezer cgroup")
     state = f"{places['freezer']}/freezer.state"
     pause = 0.0005
     while True:
@@ -131,23 +133,22 @@ def freeze(places: Places, deadline: float) -> None:
 
 def thaw(places: Places) -> None:
     """Wake all."""
-    syscalls.write_file(f"{places['freezer']}/freezer.state", "THAWED")
+    if "freezer" in places:
+        syscalls.write_file(f"{places['freezer']}/freezer.state", "THAWED")
 
 
 def frozen(places: Places) -> bool:
     """Whether all stand still (FREEZING: not yet all)."""
-    return syscalls.read_file(f"{places['freezer']}/freezer.state").strip() == "FROZEN"
+    return "freezer" in places and syscalls.read_file(f"{places['freezer']}/freezer.state") == "FROZEN\n"
 
 
 def kill_all(places: Places, deadline: float) -> None:
     """Freeze so that none can fork away, signal each, thaw so that they can die; again until none is left."""
-    if "freezer" not in places:
-        return
-    directory = places["freezer"]
-    while pids := cgroup_tree.processes(directory):
-        syscalls.write_file(f"{directory}/freezer.state", "FROZEN")
+    while pids := _everywhere(places):
+        if "freezer" in places:
+            syscalls.write_file(f"{places['freezer']}/freezer.state", "FROZEN")
         # read again: what forked before the freeze is now on the list, and a frozen pid cannot be reused
-        for pid in cgroup_tree.processes(directory):
+        for pid in _everywhere(places):
             try:
                 os.kill(pid, signal.SIGKILL)
             except ProcessLookupError:
@@ -156,6 +157,13 @@ def kill_all(places: Places, deadline: float) -> None:
         if time.monotonic() > deadline:
             raise MinidockError(f"cgroup: processes {pids} do not die: they are stuck inside the kernel")
         time.sleep(0.001)
+    if places and frozen(places):
+        thaw(places)  # paused while empty: nobody who enters now should stand still for ever
+
+
+def _everywhere(places: Places) -> list[int]:
+    """The pids in any tree: one that is just entering is in some trees, but not yet in all."""
+    return sorted({pid for place in set(places.values()) for pid in cgroup_tree.processes(place)})
 
 
 def oom_kills(places: Places) -> int:
