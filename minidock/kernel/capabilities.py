@@ -46,11 +46,11 @@ def names(bits: int) -> set[str]:
 
 
 def available() -> set[str]:
-    """The bounding set of this process: what this machine can give at all."""
-    for line in syscalls.read_file("/proc/self/status").splitlines():
-        if line.startswith("CapBnd:"):
-            return names(int(line.split()[1], 16))
-    return set(NAMES)
+    """The bounding set of this process: what this machine can give at all.
+
+    Asked of the kernel, not read from /proc: inside a container /proc may be the image's invention.
+    """
+    return {name for name, bit in BITS.items() if syscalls.bounding_has(bit)}
 
 
 def resolve(add: Collection[str] = (), drop: Collection[str] = (), privileged: bool = False) -> set[str]:
@@ -105,14 +105,16 @@ def apply(
     that of the user CAP_SETUID, so each is used before it is lost. Without no_new_privs a seccomp
     filter must be installed earlier (it needs CAP_SYS_ADMIN), with it later.
     """
-    keep = set(capabilities) & available()
-    for name in sorted(available() - keep, key=BITS.__getitem__):
-        syscalls.drop_bounding(BITS[name])
+    keep = mask(capabilities)
+    here = [bit for bit in range(64) if syscalls.bounding_has(bit)]  # a newer kernel has more than we know
+    for bit in here:
+        if not keep >> bit & 1:
+            syscalls.drop_bounding(bit)
     syscalls.ambient_clear()
     if groups is not None:
         syscalls.setgroups(list(groups))
     syscalls.setresgid(gid, gid, gid)
     syscalls.setresuid(uid, uid, uid)
     # The kernel clears these by itself only when the user id leaves 0.
-    powers = mask(keep) if uid == 0 else 0
+    powers = keep & sum(1 << bit for bit in here) if uid == 0 else 0
     syscalls.capset(powers, powers, 0)
