@@ -13,10 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import REGISTRY_ADDRESS, start_registry, stop_process
 
-pytestmark = pytest.mark.peer
-pytest_plugins = ["engines"]  # docker, podman
+pytestmark = [pytest.mark.peer, pytest.mark.usefixtures("peer_world")]
+pytest_plugins = ["engines"]  # docker, podman, shared_registry
 
 PROOF = "stat -c '%n %u:%g %a %F' /bin/tool /etc/link && cat /greeting && ls /removed 2>/dev/null; true"
 EXPECTED = "/bin/tool 12:34 4755 regular file\n/etc/link 0:0 777 symbolic link\nhello 世界\n"
@@ -63,14 +62,6 @@ def test_we_load_what_docker_saves(
     assert minidock("run", "--rm", "team/theirs:2").stdout == "more\n"
     assert minidock("run", "--rm", "team/theirs:2", "ls", "/greeting", check=False).returncode == 1
     assert minidock("run", "--rm", ours, "sh", "-c", PROOF).stdout == EXPECTED
-
-
-@pytest.fixture
-def shared_registry(tmp_path: Path) -> Any:
-    """An empty registry of this test's own on the address that the engines may reach without TLS."""
-    process = start_registry(tmp_path, tmp_path / "registry-data", read_only=False)
-    yield REGISTRY_ADDRESS
-    stop_process(process)
 
 
 def test_docker_pulls_what_we_push_and_back(
