@@ -19,7 +19,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import copy_context
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -43,7 +43,8 @@ class Job:
     """One layer to bring, *size* bytes of it.
 
     *unpack*: into *target*; False when its tree exists and only the blob is missing. *blob* is the
-    compressed layer when it is in the store already, else it is collected in *partial*.
+    compressed layer's place in the store; while it is not there the bytes are collected in *partial*,
+    and complete they get the second name *fetched*, which is the caller's own.
     """
 
     repository: str
@@ -52,9 +53,10 @@ class Job:
     size: int
     media_type: str
     partial: str
+    fetched: str
+    blob: str
     unpack: bool = True
     target: str = ""
-    blob: str = ""
     max_size: int = 0
     sources: list[Source] = field(default_factory=list)
 
@@ -178,16 +180,20 @@ def bring(job: Job, say: Say) -> int:
     Content that fails its check is fetched again from the start when a part of it came from an earlier
     try, and from the next source otherwise.
     """
-    if job.blob:
-        with open(job.blob, "rb") as blob:
-            say({"event": [job.digest, "Extracting", job.size, job.size]})
-            return _unpack(job, iter(lambda: blob.read(wire.CHUNK), b""))
     sources = job.sources
     while True:
         with _own(Path(job.partial), lambda: say({"event": [job.digest, "Waiting", 0, job.size]})) as file:
+            if _is_stored(job):  # before the pull, or by another pull while we waited
+                unpacked = _unpack_stored(job, say)
+                if unpacked is not None:
+                    os.unlink(job.partial)
+                    return unpacked
             fetch = Fetch(job, sources, file, say)
             try:
-                return _unpack(job, _ahead(fetch.blocks()))
+                unpacked = _unpack(job, _ahead(fetch.blocks()))
+                with suppress(FileNotFoundError):  # another pull, of the same file, was quicker
+                    os.link(job.partial, job.fetched)
+                return unpacked
             except InvalidInput as error:
                 sources = fetch.sources if fetch.resumed else fetch.sources[1:]
                 if fetch.at == job.size and _digest(file) == job.digest:
@@ -196,6 +202,25 @@ def bring(job: Job, say: Say) -> int:
                 if not sources:
                     host = fetch.sources[0].endpoint.host
                     raise InvalidInput(f"{error} (from {host})", hint=error.hint) from None
+
+
+def _is_stored(job: Job) -> bool:
+    try:
+        return os.stat(job.blob).st_size == job.size
+    except FileNotFoundError:
+        return False
+
+
+def _unpack_stored(job: Job, say: Say) -> int | None:
+    """Unpack what the store has; None when that is damaged, and must be fetched again."""
+    say({"event": [job.digest, "Extracting", job.size, job.size]})
+    with open(job.blob, "rb", buffering=0) as blob:
+        try:
+            return _unpack(job, iter(lambda: blob.read(wire.CHUNK), b""))
+        except InvalidInput:
+            if _digest(blob.fileno()) == job.digest:
+                raise
+    return None
 
 
 def _unpack(job: Job, blocks: Iterator[bytes]) -> int:

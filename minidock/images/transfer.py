@@ -92,8 +92,7 @@ def pull(
             new.put_image(found.data, found.media_type, names)
     # From here on the image is on disk, under its name.
     for job in jobs:
-        if not job.blob:
-            Path(job.partial).unlink(missing_ok=True)
+        _forget(job)
         progress(Event(short(job.digest), "Pull complete", job.size, job.size))
     progress(Event("", f"Digest: {found.digest}"))
     news = "Image is up to date for" if image.digest == known and not jobs else "Downloaded newer image for"
@@ -245,7 +244,8 @@ def _plan(
             media_type=part.media_type,
             partial=str(download.partial_file(store.temporary, part.digest)),
             unpack=not unpacked,
-            blob=str(store.blob_path(part.digest)) if packed else "",
+            fetched=str(new.directory / "partial" / part.digest.removeprefix("sha256:")),
+            blob=str(store.blob_path(part.digest)),
             max_size=config.max_layer_size,
             sources=found.sources,
         )
@@ -264,21 +264,21 @@ def _settle(store: Store, image: Image, growing: dict[str, LayerTree]) -> None:
 
 
 def _take(new: Transaction, jobs: list[Job]) -> None:
-    """Link the fetched files into the transaction; the partial files stay until it is durable."""
+    """Put the fetched files into the transaction; the partial files stay until it is durable."""
     for job in jobs:
-        if job.blob:
-            continue
-        own = new.directory / "partial" / Path(job.partial).name
-        try:
-            os.link(job.partial, own)
-        except FileNotFoundError:
-            if not new.keep(job.digest, job.size):  # another pull of the same layer was done first
-                raise MinidockError(
-                    f"layer {short(job.digest)}: its file vanished", hint="Pull again."
-                ) from None
-        else:
-            os.chmod(own, 0o644)
-            new.add_blob(own, job.digest)
+        fetched = Path(job.fetched)
+        if fetched.exists():
+            fetched.chmod(0o644)
+            new.add_blob(fetched, job.digest)
+        elif not new.keep(job.digest, job.size):
+            raise MinidockError(f"layer {short(job.digest)}: its file vanished", hint="Pull again.")
+
+
+def _forget(job: Job) -> None:
+    """Remove the partial file's name, unless it is by now another pull's."""
+    with suppress(FileNotFoundError):
+        if os.path.samefile(job.partial, job.blob):
+            os.unlink(job.partial)
 
 
 # ── push ─────────────────────────────────────────────────────────────────────────────────────────────
