@@ -78,7 +78,7 @@ def prepare_sources(root: Path, mounts: list[Mount]) -> None:
     for mount in mounts:
         if mount.kind == "volume":
             volume_path(root, mount.source).mkdir(parents=True, exist_ok=True)
-        elif mount.kind == "bind" and mount.create_source:
+        elif mount.kind == "bind" and mount.create_source and not os.path.exists(mount.source):
             os.makedirs(mount.source, exist_ok=True)
 
 
