@@ -37,7 +37,7 @@ def apply_layer(
     expected_digest: str | None = None,
     expected_diff_id: str | None = None,
     max_size: int = DEFAULT_MAX_SIZE,
-    parents: Sequence[Path] = (),
+    parents: Sequence[Path] | None = None,
 ) -> int:
     """Turn a layer's archive into a directory that overlayfs can stack; returns the bytes of its files.
 
@@ -45,8 +45,8 @@ def apply_layer(
     directory: whatever goes wrong, also a wrong digest found at the end, leaves a part of the layer in
     it, and the caller throws it away. Digests are "sha256:…"; None leaves the check to the caller.
     *max_size* bounds both the unpacked archive and the files in it, in bytes.
-    *parents* are the trees of the layers below, topmost first (see `settle.py`); who unpacks
-    layers in parallel leaves it empty and calls settle() from the bottom up when all are there.
+    *parents* are the trees of the layers below, topmost first (see `settle.py`), none for a first layer;
+    who unpacks layers in parallel leaves it out and calls settle() from the bottom up when all are there.
     Nothing is synced to disk: the caller does so once for all layers.
 
     Raises InvalidInput for an archive that is damaged, hostile or too large, or that is not what its
@@ -74,7 +74,7 @@ def apply_layer(
             raise
         compressed.finish("digest")
         taken.result = f"{extractor.size} bytes of files"
-    if parents:
+    if parents is not None:
         settle(target, parents)
     return extractor.size
 

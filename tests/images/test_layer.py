@@ -364,7 +364,7 @@ def test_a_full_disk_says_so(root: Path) -> None:
 # ── stacked by overlayfs ────────────────────────────────────────────────────────────────────────────
 
 
-def make(root: Path, name: str, *parts: bytes, parents: tuple[Path, ...] = ()) -> Path:
+def make(root: Path, name: str, *parts: bytes, parents: tuple[Path, ...] | None = None) -> Path:
     root.mkdir(parents=True, exist_ok=True)
     layer.apply_layer(io.BytesIO(b"".join(parts) + hostile.END), root / name, parents=parents)
     return root / name
