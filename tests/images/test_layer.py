@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import bz2
 import gzip
 import hashlib
 import io
+import lzma
 import os
 import socket
 import stat
@@ -309,19 +311,23 @@ def test_blocks_of_any_size(tree: Path, root: Path, size: int) -> None:
     assert snapshot(root / "back") == snapshot(tree)
 
 
-def test_zstd_frames_and_labels_that_lie(tree: Path, root: Path) -> None:
+def test_other_compressions_and_labels_that_lie(tree: Path, root: Path) -> None:
     plain, packed = pack(tree, compress="")
     half = len(plain) // 2
     frames = (
         zstandard.compress(plain[:half]) + b"\x50\x2a\x4d\x18\3\0\0\0abc" + zstandard.compress(plain[half:])
     )
     gzip_label = "application/vnd.docker.image.rootfs.diff.tar.gzip"
-    for number, data in enumerate([frames, plain, gzip.compress(plain)]):
+    for number, data in enumerate(
+        [frames, plain, gzip.compress(plain), bz2.compress(plain), lzma.compress(plain)]
+    ):
         target = root / f"back{number}"
         layer.apply_layer(io.BytesIO(data), target, media_type=gzip_label, expected_diff_id=packed.diff_id)
         assert snapshot(target) == snapshot(tree)
     with pytest.raises(InvalidInput, match="zstd"):
         layer.apply_layer(io.BytesIO(frames[:-7]), root / "cut")
+    with pytest.raises(InvalidInput, match="'lz4' is not supported"):
+        pack(tree, compress="lz4")
 
 
 def test_a_broken_connection_is_not_a_broken_archive(tree: Path, root: Path) -> None:
