@@ -125,12 +125,15 @@ class ImageVerbs:
 
     def image_summaries(self, filters: dict[str, list[str]] | None = None) -> list[Json]:
         """The local images as `docker images` lists them, in the shape of Docker's API."""
-        from minidock import inspection
+        from minidock import inspection, selection
 
         used: dict[str, int] = {}
         for use in self._uses():
             used[use.image_id] = used.get(use.image_id, 0) + 1
-        return [inspection.image_summary(image, used.get(image.id, 0)) for image in self.images(filters)]
+        found = self.images(filters)
+        for image in found:  # of an image with many names, those that were asked for
+            image.names = selection.named(image.names, filters or {})
+        return [inspection.image_summary(image, used.get(image.id, 0)) for image in found]
 
     def history(self, text: str) -> list[Json]:
         """How an image was made, newest step first."""

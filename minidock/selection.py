@@ -99,7 +99,7 @@ def images(candidates: list[Image], filters: Filters, find: Callable[[str], Imag
     def fits(image: Image) -> bool:
         return (
             _one(filters, "dangling", lambda value: (value.lower() in ("true", "1")) == image.dangling)
-            and _one(filters, "reference", lambda value: any(matches(value, name) for name in image.names))
+            and ("reference" not in filters or bool(named(image.names, filters)))
             and _labels(filters, image.settings.get("Labels") or {})
             and (not after or image.created > after)
             and (before == "~" or image.created < before)
@@ -107,6 +107,12 @@ def images(candidates: list[Image], filters: Filters, find: Callable[[str], Imag
         )
 
     return [image for image in candidates if fits(image)]
+
+
+def named(names: list[str], filters: Filters) -> list[str]:
+    """Those of *names* that fit ``reference=…``; all when nothing was asked."""
+    wanted = filters.get("reference")
+    return [name for name in names if wanted is None or any(matches(each, name) for each in wanted)]
 
 
 def matches(pattern: str, name: str) -> bool:

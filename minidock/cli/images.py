@@ -45,8 +45,6 @@ def images(context: Context, values: Values, arguments: list[str]) -> int:
             print(image["Id"] if whole else short(image["Id"]))
         return 0
     rows = [row for image in found for row in rows_of(image, whole, digests=values["digests"])]
-    if arguments and ":" in arguments[0].rpartition("/")[2]:
-        rows = [row for row in rows if row["Tag"] == arguments[0].rpartition(":")[2]]
     columns = ["Repository", "Tag", "ID", "CreatedSince", "Size"]
     if values["digests"]:
         columns.insert(2, "Digest")

@@ -33,9 +33,6 @@ def pull(context: Context, values: Values, arguments: list[str]) -> int:
 def push(context: Context, values: Values, arguments: list[str]) -> int:
     """Upload an image to the registry that its name says."""
     engine = context.engine
-    if not values["quiet"]:
-        repository = engine.full_name(arguments[0]).rpartition(":")[0]
-        print(f"The push refers to repository [{repository}]", flush=True)
     with showing(values["quiet"]) as progress:
         engine.push(arguments[0], progress=progress)
     if values["quiet"]:
