@@ -213,7 +213,8 @@ class _Conversation:
     # --- to the container ------------------------------------------------------------------------
 
     def _read_input(self) -> None:
-        assert self._stdin is not None
+        if self._stdin is None:  # given up a moment ago
+            return
         try:
             data = os.read(self._stdin, _BLOCK)
         except BlockingIOError:

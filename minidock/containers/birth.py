@@ -75,7 +75,7 @@ def bear(
     Raises what the child reports; then nothing of it is left.
     """
     spec = container.spec
-    wanted, joins, memory = _namespaces(container)
+    wanted, joins = _namespaces(container)
     pid_join = next((descriptor for kind, descriptor in joins if kind == "pid"), None)
     ends = Ends(spec.tty, spec.open_stdin)
     ours, theirs = channel.pair()
@@ -88,7 +88,6 @@ def bear(
         launcher.sealed(),
         syscalls.pidfd_open(os.getpid()),
         [each for each in joins if each[0] != "pid"],
-        memory,
     )
     pid = _clone(wanted, pid_join)
     if pid == 0:
@@ -210,10 +209,13 @@ class Ends:
                 os.close(descriptor)
 
 
-def _namespaces(container: Container) -> tuple[int, list[tuple[str, int]], str]:
-    """Which namespaces to make (clone's flags), which to join, and whose /dev/shm comes with the ipc one."""
+def _namespaces(container: Container) -> tuple[int, list[tuple[str, int]]]:
+    """Which namespaces to make (clone's flags), and which to join.
+
+    With another's ipc namespace comes its /dev/shm: for that its mount namespace is in the list as ``shm``.
+    """
     wanted = container.spec.namespaces
-    make, joins, memory = {"mnt"}, [], ""
+    make, joins = {"mnt"}, []
     for kind, choice in (
         ("pid", wanted.pid),
         ("net", wanted.network),
@@ -224,12 +226,10 @@ def _namespaces(container: Container) -> tuple[int, list[tuple[str, int]], str]:
             pid = _running(container, choice.partition(":")[2])
             joins.append((kind, os.open(f"/proc/{pid}/ns/{kind}", os.O_RDONLY | os.O_CLOEXEC)))
             if kind == "ipc":
-                memory = f"/proc/{pid}/root/dev/shm"
+                joins.append(("shm", os.open(f"/proc/{pid}/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)))
         elif choice != "host":
             make.add(kind)
-        elif kind == "ipc":
-            memory = "/dev/shm"
-    return namespaces.flags(make), joins, memory
+    return namespaces.flags(make), joins
 
 
 def _running(container: Container, identifier: str) -> int:

@@ -45,7 +45,6 @@ class Birth:
     launch: int  # the sealed launcher
     shim: int  # a pidfd of the shim
     joins: list[tuple[str, int]] = field(default_factory=list)  # kind, descriptor of the namespace
-    shared_memory: str = ""  # the /dev/shm of the container whose ipc namespace is joined
 
 
 @dataclass(slots=True)
@@ -116,12 +115,16 @@ def enter_container(init: int) -> None:
 
 def _build(birth: Birth) -> None:
     container, spec = birth.container, birth.container.spec
+    syscalls.forbid_imports()  # pivot_root will do it; here it costs nothing, since the shim is not ready
+    shared_memory = []
     for kind, descriptor in birth.joins:
-        namespaces.join(Path(f"/proc/self/fd/{descriptor}"), {kind})
+        if kind == "shm":
+            shared_memory = [mounts.take_shared_memory(descriptor)]
+        else:
+            namespaces.join(Path(f"/proc/self/fd/{descriptor}"), {kind})
     taken = mounts.take(container.root, [*etc.mounts(container), *_init_mount(spec), *spec.mounts])
     rootfs.isolate_mounts()
     merged = mount_root(container)
-    syscalls.forbid_imports()  # pivot_root will do it; here it costs nothing, since the shim is not ready
     birth.channel.wait()  # until the shim has moved us into our cgroup: what follows shows it
     own_cgroup = spec.namespaces.cgroup == "private" and cgroups.detect() == "v2"
     if own_cgroup:
@@ -130,12 +133,11 @@ def _build(birth: Birth) -> None:
         merged,
         shm_size=spec.shm_size,
         privileged=spec.security.privileged,
-        own_ipc=not birth.shared_memory,
+        own_ipc=spec.namespaces.ipc != "host",
         own_cgroup=own_cgroup,
-        shm=Path(birth.shared_memory) if birth.shared_memory else None,
         devices=[*rootfs.DEVICES, *extra_devices(spec.security.devices)],
     )
-    mounts.place(merged, taken)
+    mounts.place(merged, shared_memory + taken)
     rootfs.pivot_into(merged)
     if spec.namespaces.uts == "private":
         namespaces.set_hostname(etc.hostname(spec), spec.domain_name)

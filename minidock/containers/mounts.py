@@ -101,6 +101,29 @@ def take(root: Path, mounts: list[Mount]) -> list[Taken]:
     return taken
 
 
+def take_shared_memory(namespace: int) -> Taken:
+    """Take another container's /dev/shm, to go with its ipc namespace.
+
+    *namespace* is its mount namespace: a mount can be copied only from inside the namespace it is in. So
+    this process goes there for a moment; it must be one that imports nothing any more.
+    """
+    home = os.open("/proc/self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        syscalls.setns(namespace, syscalls.CLONE_NEWNS)
+        try:
+            memory = syscalls.openat2(
+                syscalls.AT_FDCWD, "/dev/shm", os.O_PATH | os.O_DIRECTORY, syscalls.RESOLVE_NO_SYMLINKS
+            )
+            flags = syscalls.OPEN_TREE_CLONE | syscalls.OPEN_TREE_CLOEXEC | syscalls.AT_EMPTY_PATH
+            tree = syscalls.open_tree(memory, "", flags)
+            os.close(memory)
+        finally:
+            syscalls.setns(home, syscalls.CLONE_NEWNS)
+    finally:
+        os.close(home)
+    return Taken(Mount("bind", "shared memory", "/dev/shm"), tree)
+
+
 def _check_propagation(mount: Mount, source: str) -> None:
     """A source that is not shared itself cannot pass mounts on: say so, as Docker does."""
     wanted = mount.propagation.removeprefix("r")

@@ -37,15 +37,15 @@ def lookup(user: str, group_add: list[str] | None = None, *, root: str = "") -> 
     wanted_user, _, wanted_group = user.partition(":")
     uid, gid, home, name = 0, 0, "/", ""
     entry = None
+    number = _number(wanted_user) if wanted_user else 0
     for fields in _entries(f"{root}/etc/passwd", 7):
         # A name wins over a number: an entry may be *named* "1000".
-        if fields[0] == wanted_user or _number(fields[2]) == (_number(wanted_user) if wanted_user else 0):
+        if fields[0] == wanted_user or (number is not None and _number(fields[2]) == number):
             entry = fields
             break
     if entry is not None:
         name, uid, gid, home = entry[0], _number(entry[2]) or 0, _number(entry[3]) or 0, entry[5] or "/"
     elif wanted_user:
-        number = _number(wanted_user)
         if number is None:
             raise InvalidInput(f"unable to find user {wanted_user}: no matching entries in passwd file")
         uid = number

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -59,13 +60,14 @@ def test_named_volume_is_shared_and_stays(box):
 
 def test_tmpfs(box):
     options = Mount("tmpfs", "", "/scratch", options=["size=1m", "mode=700"])
-    ran = box.sh(
-        "mount | grep /scratch; head -c 2000000 /dev/zero > /scratch/x; ls -ld /scratch", mounts=[options]
+    script = (
+        "mount | grep /scratch; head -c 2000000 /dev/zero > /scratch/x; stat -c '%a %s' /scratch /scratch/x"
     )
+    ran = box.sh(script, mounts=[options])
     assert "nosuid,nodev,noexec" in ran.text
     assert "size=1024k" in ran.text
-    assert b"No space left" in ran.err
-    assert "drwx------" in ran.text
+    assert ran.lines[1].startswith("700 ")
+    assert ran.lines[2].endswith(" 1048576")
 
 
 def test_tmpfs_options(box):
@@ -95,9 +97,7 @@ def test_one_target_twice(box, host):
         box.create("true", mounts=[Mount("bind", str(host), "/a"), Mount("tmpfs", "", "/a/")])
 
 
-@pytest.mark.parametrize(
-    "link", ["/etc", "../../../../../../../../etc", "/proc/1/root/etc", "/etc/../../etc"]
-)
+@pytest.mark.parametrize("link", ["/etc", "../../../../../../etc", "/proc/1/root/etc", "/etc/../../etc"])
 def test_a_link_in_the_image_does_not_lead_out(box, host, link):
     before = os.stat("/etc/hostname") if os.path.exists("/etc/hostname") else None
     container = box.create("sh", "-c", "ls /etc/sub", mounts=[Mount("bind", str(host), "/trap/sub")])
@@ -105,7 +105,8 @@ def test_a_link_in_the_image_does_not_lead_out(box, host, link):
     from minidock.containers import lifecycle
 
     out: list[bytes] = []
-    lifecycle.start(container, box.streams(None, out, []))
+    with contextlib.nullcontext() if "proc" not in link else pytest.raises(InvalidInput):
+        lifecycle.start(container, box.streams(None, out, []))
     assert not os.path.exists("/etc/sub")
     if before is not None:
         assert os.stat("/etc/hostname").st_ino == before.st_ino
