@@ -54,10 +54,10 @@ def snapshot() -> Snapshot:
     for entry in sorted((name for name in os.listdir(PROC) if name.isdigit()), key=int):
         try:
             spaces = _namespaces(entry)
-            command = (PROC / entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+            command = _command(entry)
             if not command:  # a kernel thread, or a zombie
                 continue
-            seen.process[entry] = command.strip()
+            seen.process[entry] = command
             for space in spaces.values():
                 if space in seen.namespace:
                     continue
@@ -82,6 +82,14 @@ def mounts(pid: int | None = None) -> list[kernel_mounts.MountPoint]:
         return kernel_mounts.mountinfo(PROC / (str(pid) if pid else "self") / "mountinfo")
     except (FileNotFoundError, ProcessLookupError):
         raise NotFound(f"no process {pid}") from None
+
+
+def _command(pid: str) -> str:
+    """What runs there: its command line, or the name it gave itself when that says something else."""
+    line = (PROC / pid / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
+    name = (PROC / pid / "comm").read_text().strip()
+    program = os.path.basename(line.partition(" ")[0])
+    return line if not line or program.startswith(name) or name.startswith(program) else name
 
 
 def _namespaces(pid: str) -> dict[str, str]:

@@ -94,7 +94,7 @@ def main() -> int:
         try:
             execute(fresh, file.parent)
         except CellExecutionError as error:
-            print(f"{file}: {str(error).strip().splitlines()[-1]}", file=sys.stderr)
+            print(f"{file}: a cell fails: {error.ename}: {error.evalue}", file=sys.stderr)
             return 1
         clean(fresh)
         keep_what_says_the_same(fresh, committed)

@@ -50,6 +50,12 @@ class MachineAndContainer:
             drawing.labelled_box(x, 282, 320, 36, svg.GREY, "hardware")
         return drawing.render()
 
+    def __repr__(self) -> str:
+        return (
+            "virtual machine: application, libraries, a kernel of its own, imitated hardware\n"
+            f"container:       application, libraries, the host's kernel {self.kernel}"
+        )
+
 
 class MountTree:
     """The mounts of one mount namespace as a tree; those in *fresh* (mount points) stand out."""
