@@ -6,41 +6,32 @@ imports minidock's insides: a broken floor must fail its own tests, not the coll
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
 import json
 import os
-import pickle
-import select
 import shutil
-import signal
-import socket
 import subprocess
-import sys
-import time
-import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import leaks
 import pytest
-
-REPOSITORY = Path(__file__).resolve().parent.parent
-SEEDED_REGISTRY = Path(os.environ.get("MINIDOCK_SEED", "/var/lib/minidock-registry")) / "data"
-REGISTRY_ADDRESS = "127.0.0.1:5000"
-# Software emulation (the cgroup v2 VM) is 25–40 times slower: every deadline is stretched by this.
-PATIENCE = float(os.environ.get("MINIDOCK_PATIENCE", "1"))
-
-CLONE_NEWNET, CLONE_NEWNS, MS_REC, MS_PRIVATE = 0x40000000, 0x00020000, 0x4000, 0x40000
-_libc = ctypes.CDLL(None, use_errno=True)
-
-
-def _must(result: int, what: str) -> None:
-    if result != 0:
-        number = ctypes.get_errno()
-        raise OSError(number, f"{what}: {os.strerror(number)}")
-
+from worlds import (
+    CLONE_NEWNET,
+    PATIENCE,
+    REGISTRY_ADDRESS,
+    SEEDED_REGISTRY,
+    Cli,
+    accepts,
+    cli_command,
+    libc,
+    loopback_up,
+    must,
+    run_in_child,
+    start_registry,
+    stop_process,
+    wait_for,
+)
 
 # ── the session: one base directory for all state, removed and checked at the end ────────────────────
 
@@ -113,23 +104,12 @@ def own_network() -> Iterator[None]:
     """Move the test (this thread and all its children) to a fresh network namespace with lo up."""
     before = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
     try:
-        _must(_libc.unshare(CLONE_NEWNET), "unshare(CLONE_NEWNET)")
-        _loopback_up()
+        must(libc.unshare(CLONE_NEWNET), "unshare(CLONE_NEWNET)")
+        loopback_up()
         yield
     finally:
-        _must(_libc.setns(before, CLONE_NEWNET), "setns(network)")
+        must(libc.setns(before, CLONE_NEWNET), "setns(network)")
         os.close(before)
-
-
-def _loopback_up() -> None:
-    import fcntl
-    import struct
-
-    siocgifflags, siocsifflags, iff_up = 0x8913, 0x8914, 1
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as door:
-        request = fcntl.ioctl(door, siocgifflags, struct.pack("16sh14x", b"lo", 0))
-        flags = struct.unpack_from("h", request, 16)[0] | iff_up
-        fcntl.ioctl(door, siocsifflags, struct.pack("16sh14x", b"lo", flags))
 
 
 # ── state roots ──────────────────────────────────────────────────────────────────────────────────────
@@ -203,45 +183,6 @@ def _static_busybox() -> str:
     pytest.fail("busybox-static is not installed: run `make setup`")
 
 
-def start_registry(
-    directory: Path, data: Path, *, read_only: bool, port: int = 5000
-) -> subprocess.Popen[bytes]:
-    """Start a docker-registry on 127.0.0.1:*port* of this network namespace and wait until it answers."""
-    program = shutil.which("docker-registry")
-    if program is None or (read_only and not data.exists()):
-        pytest.fail("docker-registry or its course images are missing: run `make setup`")
-    configuration = {
-        "version": "0.1",
-        "log": {"level": "warn", "accesslog": {"disabled": True}},
-        "storage": {
-            "filesystem": {"rootdirectory": str(data)},
-            "maintenance": {"readonly": {"enabled": read_only}, "uploadpurging": {"enabled": False}},
-            "delete": {"enabled": not read_only},
-        },
-        "http": {"addr": f"127.0.0.1:{port}", "secret": "tests"},
-    }
-    file = directory / f"registry-{port}.yml"
-    file.write_text(json.dumps(configuration))  # JSON is YAML
-    with (directory / f"registry-{port}.log").open("ab") as log:
-        process = subprocess.Popen(
-            [program, "serve", file], stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
-        )
-    wait_for(lambda: _accepts(port) or process.poll() is not None, what=f"docker-registry on port {port}")
-    if process.poll() is not None:
-        pytest.fail(f"docker-registry ended: {(directory / f'registry-{port}.log').read_text()[-2000:]}")
-    return process
-
-
-def stop_process(process: subprocess.Popen[bytes]) -> None:
-    process.kill()
-    process.wait(10 * PATIENCE)
-
-
-def _accepts(port: int) -> bool:
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0
-
-
 @pytest.fixture
 def registry(tmp_path: Path) -> Iterator[str]:
     """``127.0.0.1:5000``: a real docker-registry with the course images, read only, in this network."""
@@ -273,17 +214,6 @@ def _copy_repositories(source: Path, target: Path, names: tuple[str, ...]) -> No
 
 
 # ── the command ──────────────────────────────────────────────────────────────────────────────────────
-
-Cli = Callable[..., subprocess.CompletedProcess[Any]]
-
-
-def cli_command() -> list[str]:
-    """How the tests start minidock: the launcher that `make setup` wrote, as people do."""
-    launcher = REPOSITORY / ".venv/bin/minidock"
-    if launcher.exists():
-        return [str(launcher)]
-    code = f"import sys; sys.path.insert(0, {str(REPOSITORY)!r}); from minidock.cli import main"
-    return [sys.executable, "-I", "-c", f"{code}; sys.exit(main.main())"]
 
 
 @pytest.fixture
@@ -364,7 +294,7 @@ class _TemporaryRegistry:
         self.directory.mkdir(exist_ok=True)
         # The test may use the `registry` fixture too: then that one answers already.
         self.process = (
-            None if _accepts(5000) else start_registry(self.directory, SEEDED_REGISTRY, read_only=True)
+            None if accepts(5000) else start_registry(self.directory, SEEDED_REGISTRY, read_only=True)
         )
 
     def __exit__(self, *_: object) -> None:
@@ -376,26 +306,10 @@ class _TemporaryRegistry:
 # ── small tools ──────────────────────────────────────────────────────────────────────────────────────
 
 
-def wait_for(condition: Callable[[], Any], *, seconds: float = 10, what: str = "the condition") -> Any:
-    """Poll until *condition* returns something true, and return it; fails the test after *seconds*."""
-    deadline = time.monotonic() + seconds * PATIENCE
-    while True:
-        value = condition()
-        if value:
-            return value
-        if time.monotonic() > deadline:
-            pytest.fail(f"waited {seconds * PATIENCE:.0f} s in vain for {what}")
-        time.sleep(0.005)
-
-
 @pytest.fixture(name="wait_for")
 def wait_for_fixture() -> Callable[..., Any]:
     """``wait_for(condition, seconds=10, what="…")``: poll with a deadline, return the first true value."""
     return wait_for
-
-
-class ChildFailed(Exception):
-    """The function run by `in_child` raised something that cannot travel; its traceback is the message."""
 
 
 @pytest.fixture
@@ -407,73 +321,6 @@ def in_child() -> Callable[..., Any]:
     killed with it.
     """
     return run_in_child
-
-
-def run_in_child(function: Callable[..., Any], *arguments: Any, seconds: float = 30) -> Any:
-    reader, writer = os.pipe()
-    child = os.fork()
-    if child == 0:
-        os.close(reader)
-        _serve(function, arguments, writer)
-    os.close(writer)
-    try:
-        answer = _read_all(reader, time.monotonic() + seconds * PATIENCE)
-    finally:
-        os.close(reader)
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(child, signal.SIGKILL)
-        _, status = os.waitpid(child, 0)
-    if not answer:
-        code = os.waitstatus_to_exitcode(status)
-        pytest.fail(f"the child of in_child ended without an answer within {seconds} s (exit code {code})")
-    good, value = pickle.loads(answer)
-    if good:
-        return value
-    raise value
-
-
-def _serve(function: Callable[..., Any], arguments: tuple[Any, ...], writer: int) -> None:
-    """The child's side: never returns into pytest, whatever happens."""
-    code = 1
-    try:
-        os.setpgid(0, 0)
-        _must(_libc.unshare(CLONE_NEWNS), "unshare(CLONE_NEWNS)")
-        _must(_libc.mount(None, b"/", None, MS_REC | MS_PRIVATE, None), "mount(private)")
-        try:
-            answer = (True, function(*arguments))
-        except BaseException as error:
-            answer = (False, error)
-        try:
-            data = pickle.dumps(answer)
-            pickle.loads(data)
-        except Exception:
-            report = "".join(traceback.format_exception(answer[1])) if not answer[0] else repr(answer[1])
-            data = pickle.dumps((False, ChildFailed(report)))
-        while data:
-            data = data[os.write(writer, data) :]
-        code = 0
-    except BaseException:
-        traceback.print_exc()
-    finally:
-        os._exit(code)
-
-
-def _read_all(descriptor: int, deadline: float) -> bytes:
-    data = b""
-    while True:
-        remaining = deadline - time.monotonic()
-        if remaining <= 0 or not select.select([descriptor], [], [], remaining)[0]:
-            return b""
-        chunk = os.read(descriptor, 1 << 16)
-        if not chunk:
-            return data
-        data += chunk
-        # A grandchild may hold the pipe open: a whole answer is enough.
-        try:
-            pickle.loads(data)
-        except Exception:
-            continue
-        return data
 
 
 def pytest_report_header() -> str:

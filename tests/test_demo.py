@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from conftest import PATIENCE, REPOSITORY
+from worlds import PATIENCE, REPOSITORY
 
 
 def test_the_tour_goes_as_told(registry: str, root: Path, daemon_json: Path) -> None:

@@ -512,7 +512,7 @@ def test_reset_removes_all_but_what_is_not_ours(minidock: Cli, root: Path) -> No
 
 
 def test_a_reader_that_leaves_early_is_no_error(minidock: Cli, root: Path) -> None:
-    from conftest import cli_command
+    from worlds import cli_command
 
     read, write = os.pipe()
     os.close(read)

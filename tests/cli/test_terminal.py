@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import PATIENCE, cli_command
+from worlds import PATIENCE, cli_command
 
 Cli = Callable[..., subprocess.CompletedProcess[Any]]
 pytestmark = pytest.mark.usefixtures("busybox")

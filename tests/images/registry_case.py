@@ -9,8 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from conftest import start_registry, stop_process
 from image_samples import Sample, digest
+from worlds import start_registry, stop_process
 
 from minidock.config import Config
 from minidock.images import mirrors, transfer

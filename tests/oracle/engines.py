@@ -17,14 +17,14 @@ from typing import Any
 
 import leaks
 import pytest
-from conftest import (
+from worlds import (
     CLONE_NEWNET,
     PATIENCE,
     REGISTRY_ADDRESS,
-    _libc,
-    _loopback_up,
-    _must,
     cli_command,
+    libc,
+    loopback_up,
+    must,
     start_registry,
     stop_process,
     wait_for,
@@ -76,10 +76,10 @@ def runner(command: list[str], environment: dict[str, str], *, checked: bool = T
 def peer_network() -> Iterator[int]:
     """A descriptor of the network namespace in which the peers of this run live, loopback up."""
     before = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
-    _must(_libc.unshare(CLONE_NEWNET), "unshare(CLONE_NEWNET)")
-    _loopback_up()
+    must(libc.unshare(CLONE_NEWNET), "unshare(CLONE_NEWNET)")
+    loopback_up()
     network = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
-    _must(_libc.setns(before, CLONE_NEWNET), "setns(network)")
+    must(libc.setns(before, CLONE_NEWNET), "setns(network)")
     os.close(before)
     yield network
     os.close(network)
@@ -89,19 +89,19 @@ def peer_network() -> Iterator[int]:
 def peer_world(own_network: None, peer_network: int) -> Iterator[None]:
     """Move the test on, from a network of its own into that of the peers."""
     before = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
-    _must(_libc.setns(peer_network, CLONE_NEWNET), "setns(network of the peers)")
+    must(libc.setns(peer_network, CLONE_NEWNET), "setns(network of the peers)")
     yield
-    _must(_libc.setns(before, CLONE_NEWNET), "setns(network)")
+    must(libc.setns(before, CLONE_NEWNET), "setns(network)")
     os.close(before)
 
 
 def _within(network: int, function: Callable[[], Any]) -> Any:
     before = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
-    _must(_libc.setns(network, CLONE_NEWNET), "setns(network of the peers)")
+    must(libc.setns(network, CLONE_NEWNET), "setns(network of the peers)")
     try:
         return function()
     finally:
-        _must(_libc.setns(before, CLONE_NEWNET), "setns(network)")
+        must(libc.setns(before, CLONE_NEWNET), "setns(network)")
         os.close(before)
 
 
@@ -226,7 +226,7 @@ def _mirror_configuration(base: Path) -> Path:
 
 
 def _seeded_registry(directory: Path) -> subprocess.Popen[bytes]:
-    from conftest import SEEDED_REGISTRY
+    from worlds import SEEDED_REGISTRY
 
     return start_registry(directory, SEEDED_REGISTRY, read_only=True)
 
