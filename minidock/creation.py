@@ -277,12 +277,12 @@ def _mounts(options: Options) -> list[Mount]:
 
 def _log_options(options: Options) -> dict[str, str]:
     driver = options.get("log_driver") or "json-file"
-    if driver not in ("json-file", "none"):
-        raise InvalidInput(f"minidock has no logging driver {driver!r}", hint="It has json-file and none.")
+    if driver != "json-file":
+        raise InvalidInput(f"minidock has no logging driver {driver!r}", hint="It has json-file.")
     given = _pairs(options.get("log_opt"))
     if given:
         raise InvalidInput(f"not yet: --log-opt {next(iter(given))}: log rotation comes with lesson 09")
-    return {} if driver == "json-file" else {"driver": driver}
+    return {}
 
 
 def _ulimits(value: Any) -> dict[str, tuple[int, int]]:

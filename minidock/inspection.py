@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from minidock.containers.spec import Mount, Spec
 from minidock.containers.state import Container, State
 from minidock.images import reference
 from minidock.images.image import Image
+from minidock.kernel import rootfs
 
 Json = dict[str, Any]
 
@@ -32,9 +34,9 @@ def container_json(container: Container, *, size: bool = False) -> Json:
         "Args": spec.arguments[1:],
         "State": state_json(state, container.status()),
         "Image": spec.image_id,
-        "ResolvConfPath": "",
-        "HostnamePath": "",
-        "HostsPath": "",
+        "ResolvConfPath": str(directory / "resolv.conf"),
+        "HostnamePath": str(directory / "hostname"),
+        "HostsPath": str(directory / "hosts"),
         "LogPath": str(directory / "log.json"),
         "Name": f"/{spec.name}",
         "RestartCount": 0,
@@ -135,7 +137,7 @@ def host_config_json(spec: Spec) -> Json:
         "ShmSize": spec.shm_size,
         "Sysctls": spec.sysctls,
         "Runtime": "minidock",
-        "Init": spec.init,
+        "Init": spec.init or None,
         "CpuShares": limits.cpu_shares or 0,
         "Memory": limits.memory or 0,
         "MemoryReservation": limits.memory_reservation or 0,
@@ -153,9 +155,16 @@ def host_config_json(spec: Spec) -> Json:
         "Ulimits": [
             {"Name": name, "Soft": soft, "Hard": hard} for name, (soft, hard) in sorted(spec.ulimits.items())
         ],
-        "MaskedPaths": security.masked_paths,
-        "ReadonlyPaths": security.readonly_paths,
+        "MaskedPaths": _paths(spec, security.masked_paths, rootfs.MASKED_PATHS),
+        "ReadonlyPaths": _paths(spec, security.readonly_paths, rootfs.READONLY_PATHS),
     }
+
+
+def _paths(spec: Spec, chosen: list[str] | None, default: Iterable[str]) -> list[str] | None:
+    """What is hidden or protected: a privileged container has only what was asked for."""
+    if chosen is None and not spec.security.privileged:
+        return list(default)
+    return chosen
 
 
 def mount_json(mount: Mount) -> Json:
@@ -256,9 +265,30 @@ def disk_use(tree: Path) -> int:
     return total
 
 
+# Docker shows every field, also those that the image's config leaves out.
+_NO_SETTINGS: Json = {
+    "Hostname": "",
+    "Domainname": "",
+    "User": "",
+    "AttachStdin": False,
+    "AttachStdout": False,
+    "AttachStderr": False,
+    "Tty": False,
+    "OpenStdin": False,
+    "StdinOnce": False,
+    "Env": None,
+    "Cmd": None,
+    "Image": "",
+    "Volumes": None,
+    "WorkingDir": "",
+    "Entrypoint": None,
+    "OnBuild": None,
+    "Labels": None,
+}
+
+
 def image_json(image: Image) -> Json:
     """One image as `docker image inspect` shows it."""
-    settings = image.settings
     return {
         "Id": image.id,
         "RepoTags": [familiar(name) for name in image.names],
@@ -268,7 +298,7 @@ def image_json(image: Image) -> Json:
         "Created": image.created,
         "DockerVersion": image.config.get("docker_version", ""),
         "Author": image.config.get("author", ""),
-        "Config": settings,
+        "Config": {**_NO_SETTINGS, **image.settings},
         "Architecture": image.config.get("architecture", ""),
         **({"Variant": image.config["variant"]} if image.config.get("variant") else {}),
         "Os": image.config.get("os", ""),

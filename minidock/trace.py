@@ -40,6 +40,7 @@ class Step:
     mechanism: str = ""  # "rootfs.pivot_into"
     why: str = ""
     source: str = ""  # file of the mechanism when it is not the library's own
+    pid: int = 0  # who took it, as it sees itself: 1 is a container's first process
 
 
 @dataclass(slots=True)
@@ -110,6 +111,7 @@ def step(operation: str, **arguments: Any) -> Iterator[Step]:
         mechanism=inside.name,
         why=inside.why,
         source=inside.source,
+        pid=os.getpid(),
     )
     begin = time.perf_counter()
     try:

@@ -7,7 +7,6 @@ differ in one argument only are folded into one line, as a shell would write the
 
 from __future__ import annotations
 
-import itertools
 import re
 import sys
 from dataclasses import replace
@@ -80,14 +79,15 @@ class Page:
     def _chapter(self, steps: list[Step]) -> None:
         total = sum(step.microseconds for step in steps)
         self._line(f"{len(steps)} steps, {_time(total)} in the kernel's hands\n")
-        purposes = itertools.groupby(steps, key=lambda step: (step.mechanism, step.source))
-        for _, group in purposes:
-            self._purpose(list(group))
+        for group in purposes(steps):
+            self._purpose(group)
         self._summary(steps)
 
     def _purpose(self, group: list[Step]) -> None:
         first = group[0]
         lesson = f"lesson {first.lesson:02d}" if first.lesson else "between the lessons"
+        if first.pid:
+            lesson += f" · process {first.pid}"
         self._line(f"{self._bold(first.mechanism or 'other steps')}  {self._dim(lesson)}")
         if first.why:
             self._line(f"  {first.why}")
@@ -154,6 +154,23 @@ def chapters(steps: list[Step]) -> list[list[Step]]:
             found.append([])
         found[-1].append(step)
     return found
+
+
+def purposes(steps: list[Step]) -> list[list[Step]]:
+    """Steps of one process that follow each other and serve one purpose, together.
+
+    The shim and the container's first process work side by side: what the other does meanwhile does not
+    tear a group apart.
+    """
+    groups: list[list[Step]] = []
+    latest: dict[int, list[Step]] = {}
+    for step in steps:
+        group = latest.get(step.pid)
+        if group is None or (group[0].mechanism, group[0].source) != (step.mechanism, step.source):
+            group = latest[step.pid] = []
+            groups.append(group)
+        group.append(step)
+    return groups
 
 
 def program_of(chapter: list[Step]) -> str:

@@ -78,11 +78,15 @@ def logs(context: Context, values: Values, arguments: list[str]) -> int:
         arguments[0], follow=values["follow"], tail=count, since=values["since"], until=values["until"]
     )
     out = {"stdout": sys.stdout.buffer, "stderr": sys.stderr.buffer}
+    last = ""
     for stream, text, time in entries:
+        if last not in ("", stream):
+            out[last].flush()  # both may lead to one terminal: keep the order
         prefix = f"{time} " if values["timestamps"] else ""
         out[stream].write((prefix + details).encode() + text)
         if values["follow"]:
             out[stream].flush()
+        last = stream
     return 0
 
 
