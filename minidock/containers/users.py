@@ -30,9 +30,9 @@ class Identity:
 def lookup(user: str, group_add: list[str] | None = None, *, root: str = "") -> Identity:
     """Resolve *user*: "" (root), "name", "uid", "name:group", "uid:gid".
 
-    A number needs no entry in the files; a name does. The supplementary groups are those that list the
-    user, unless a group was named. Raises InvalidInput, with Docker's words, for an unknown name.
-    Source: runc libcontainer/user, GetExecUser.
+    A number needs no entry in the files; a name does. The supplementary groups are the own one and, unless
+    a group was named, those that list the user. Raises InvalidInput, with Docker's words, for an unknown
+    name. Source: runc libcontainer/user, GetExecUser; the own group: CVE-2022-36109.
     """
     wanted_user, _, wanted_group = user.partition(":")
     uid, gid, home, name = 0, 0, "/", ""
@@ -59,7 +59,9 @@ def lookup(user: str, group_add: list[str] | None = None, *, root: str = "") -> 
                 groups.append(member_gid)
     for extra in group_add or []:
         groups.append(_group(extra, root))
-    return Identity(uid, gid, tuple(dict.fromkeys(groups)), home)
+    # The own group belongs to the list: else a setgid program that takes another group gets rid of it, and
+    # with it of the files that are closed to just this group.
+    return Identity(uid, gid, tuple(dict.fromkeys([gid, *groups])), home)
 
 
 def _group(text: str, root: str) -> int:

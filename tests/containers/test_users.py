@@ -34,17 +34,17 @@ def image(tmp_path):
 @pytest.mark.parametrize(
     ("user", "expected"),
     [
-        ("", (0, 0, (4,), "/root")),
-        ("root", (0, 0, (4,), "/root")),
-        ("web", (33, 33, (4, 999), "/var/www")),
-        ("33", (33, 33, (4, 999), "/var/www")),
-        ("web:docker", (33, 999, (), "/var/www")),
-        ("web:0", (33, 0, (), "/var/www")),
-        ("5000", (5000, 0, (), "/")),
-        ("5000:6000", (5000, 6000, (), "/")),
-        ("1000", (7, 8, (), "/seven")),
-        (":adm", (0, 4, (), "/root")),
-        ("nohome", (50, 50, (), "/")),
+        ("", (0, 0, (0, 4), "/root")),
+        ("root", (0, 0, (0, 4), "/root")),
+        ("web", (33, 33, (33, 4, 999), "/var/www")),
+        ("33", (33, 33, (33, 4, 999), "/var/www")),
+        ("web:docker", (33, 999, (999,), "/var/www")),
+        ("web:0", (33, 0, (0,), "/var/www")),
+        ("5000", (5000, 0, (0,), "/")),
+        ("5000:6000", (5000, 6000, (6000,), "/")),
+        ("1000", (7, 8, (8,), "/seven")),
+        (":adm", (0, 4, (4,), "/root")),
+        ("nohome", (50, 50, (50,), "/")),
     ],
 )
 def test_lookup(image, user, expected):
@@ -53,7 +53,7 @@ def test_lookup(image, user, expected):
 
 
 def test_group_add(image):
-    assert users.lookup("web:33", ["docker", "1234", "docker"], root=image).groups == (999, 1234)
+    assert users.lookup("web:33", ["docker", "1234", "docker"], root=image).groups == (33, 999, 1234)
 
 
 @pytest.mark.parametrize("user", ["ghost", "web:ghosts", "99999999999", "web:99999999999", "-1"])
