@@ -227,11 +227,21 @@ def check_sysctls(spec: Spec) -> None:
 def set_sysctls(spec: Spec) -> None:
     """Set the kernel settings that belong to this container's own namespaces."""
     check_sysctls(spec)
-    for name, value in spec.sysctls.items():
+    for name, value in {**_own_network_sysctls(spec), **spec.sysctls}.items():
         path = name.replace(".", "/")
         if ".." in name or "/" in name:
             raise InvalidInput(f"sysctl '{name}': not a name")
         syscalls.write_file(f"/proc/sys/{path}", value)
+
+
+def _own_network_sysctls(spec: Spec) -> dict[str, str]:
+    """In a network of its own any user may take port 80 and send a ping: it harms nobody else (as Docker)."""
+    if spec.namespaces.network == "host" or spec.namespaces.network.startswith("container:"):
+        return {}
+    settings = {"net.ipv4.ip_unprivileged_port_start": "0"}
+    if spec.namespaces.user == "host":  # elsewhere the highest group has no number on the host
+        settings["net.ipv4.ping_group_range"] = "0 2147483647"
+    return settings
 
 
 def _init_mount(spec: Spec) -> list[Mount]:
