@@ -173,7 +173,6 @@ _DEVICE_LINKS = {
     "stdin": "/proc/self/fd/0",
     "stdout": "/proc/self/fd/1",
     "stderr": "/proc/self/fd/2",
-    "core": "/proc/kcore",
 }
 
 
@@ -245,6 +244,8 @@ def mount_dev(target: Path) -> None:
         syscalls.mount("devpts", terminals, "devpts", flags, options)  # a user namespace without group 5
     for name, points_to in _DEVICE_LINKS.items():
         syscalls.symlink(points_to, target / name)
+    if os.path.exists("/proc/kcore"):  # not every kernel has it
+        syscalls.symlink("/proc/kcore", target / "core")
 
 
 @trace.mechanism(lesson=1)
