@@ -133,7 +133,12 @@ class Engine(ImageVerbs):
         """Containers as `docker ps` lists them, in the shape of Docker's API."""
         from minidock import inspection
 
-        return [inspection.summary(each, size=size) for each in self.containers(filters, all=all)]
+        rows = [inspection.summary(each, size=size) for each in self.containers(filters, all=all)]
+        ids = {name: self._image_id(name) for name in {row["Image"] for row in rows}}
+        for row in rows:
+            if ids[row["Image"]] != row["ImageID"]:  # the name is gone, or belongs to another image by now
+                row["Image"] = row["ImageID"]
+        return rows
 
     def inspect(self, text: str, *, size: bool = False) -> Json:
         """One container in the shape of Docker's API."""

@@ -53,11 +53,13 @@ def _show(names: list[str], looks: list[Look], kind: str, form: str | None) -> i
         except MinidockError as error:
             failures.append(error)
     if template:
+        shown = []
         for value in found:
             try:
-                print(template.render(value))
+                shown.append(template.render(value))
             except TemplateError as error:
                 failures.append(TemplateError(f"template parsing error: {error.message}"))
+        print("\n".join(shown))  # Docker, too, prints an empty line where it found nothing
     elif form == "json":
         print(json.dumps(found, separators=(",", ":"), ensure_ascii=False))
     else:

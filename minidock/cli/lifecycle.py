@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from minidock import notation
 from minidock.cli.context import Context, each
 from minidock.cli.flags import Command, Flag, UsageError, Values, boolean, integer
 
 TIME = Flag("timeout", "t", "int", "Seconds to wait before killing the container", None, integer)
-SIGNAL = Flag("signal", "s", "string", "Signal to send to the container", None, notation.signal_name)
+SIGNAL = Flag("signal", "s", "string", "Signal to send to the container")
 
 
 def start(context: Context, values: Values, arguments: list[str]) -> int:

@@ -58,7 +58,7 @@ def row_of(row: dict[str, Any], whole: bool) -> dict[str, Any]:
     return {
         "ID": row["Id"] if whole else row["Id"][:12],
         "Names": ",".join(name.removeprefix("/") for name in row["Names"]),
-        "Image": row["Image"] or "<no image>",
+        "Image": image_text(row["Image"], whole),
         "Command": '"' + command.replace("\\", "\\\\").replace('"', '\\"') + '"',
         "CreatedAt": human.stamp(row["Created"]),
         "RunningFor": human.ago(row["Created"]),
@@ -74,6 +74,13 @@ def row_of(row: dict[str, Any], whole: bool) -> dict[str, Any]:
         "LocalVolumes": str(sum(mount["Type"] == "volume" for mount in row["Mounts"])),
         "Networks": ",".join(sorted(row["NetworkSettings"]["Networks"])),
     }
+
+
+def image_text(image: str, whole: bool) -> str:
+    """The image's name; of an image that has lost its name the id."""
+    if image.startswith("sha256:") and not whole:
+        return image.removeprefix("sha256:")[:12]
+    return image or "<no image>"
 
 
 def size_text(row: dict[str, Any]) -> str:

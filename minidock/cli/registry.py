@@ -21,18 +21,23 @@ def pull(context: Context, values: Values, arguments: list[str]) -> int:
     if values["all-tags"]:
         raise UsageError("--all-tags is not in minidock: name the tags you want.")
     if not values["quiet"]:
-        if ":" not in reference.rpartition("/")[2] and "@" not in reference:
-            print("Using default tag: latest")
-        sys.stdout.flush()
+        _say_default_tag(reference)
     with showing(values["quiet"]) as progress:
         engine.pull(reference, platform=values["platform"], progress=progress)
     print(full)
     return 0
 
 
+def _say_default_tag(reference: str) -> None:
+    if ":" not in reference.rpartition("/")[2] and "@" not in reference:
+        print("Using default tag: latest", flush=True)
+
+
 def push(context: Context, values: Values, arguments: list[str]) -> int:
     """Upload an image to the registry that its name says."""
     engine = context.engine
+    if not values["quiet"]:
+        _say_default_tag(arguments[0])
     with showing(values["quiet"]) as progress:
         engine.push(arguments[0], progress=progress)
     if values["quiet"]:

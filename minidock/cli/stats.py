@@ -35,7 +35,9 @@ def stats(context: Context, values: Values, arguments: list[str]) -> int:
     while True:
         time.sleep(_INTERVAL)
         now = _readings(context, arguments, values["all"])
-        rows = [row_of(reading, before.get(key), values["no-trunc"]) for key, reading in now.items()]
+        rows = [
+            row_of(reading, before.get(typed), values["no-trunc"], typed) for typed, reading in now.items()
+        ]
         sys.stdout.write(clear)
         table.show(rows, HEADINGS, COLUMNS, values["format"])
         sys.stdout.flush()
@@ -45,12 +47,14 @@ def stats(context: Context, values: Values, arguments: list[str]) -> int:
 
 
 def _readings(context: Context, names: list[str], stopped: bool) -> dict[str, Any]:
+    """What each container uses, by the name that was typed (else by its short id)."""
     engine = context.engine
-    found = [engine.container(name) for name in names] or engine.containers(all=stopped)
-    return {container.id: engine.stats(container.id) for container in found}
+    if names:
+        return {name: engine.stats(name) for name in names}
+    return {each.id[:12]: engine.stats(each.id) for each in engine.containers(all=stopped)}
 
 
-def row_of(now: Any, before: Any, whole: bool) -> dict[str, str]:
+def row_of(now: Any, before: Any, whole: bool, typed: str) -> dict[str, str]:
     """One line: the difference of two readings for the processor, the newer one for the rest."""
     used, limit = now.memory_working or 0, now.memory_limit or 0
     cpu = 0.0
@@ -58,7 +62,7 @@ def row_of(now: Any, before: Any, whole: bool) -> dict[str, str]:
         spent = (now.cpu_usage - (before.cpu_usage or 0)) / 1e9
         cpu = max(0.0, 100 * spent / (now.at - before.at))
     return {
-        "Container": now.id[:12],
+        "Container": typed,
         "ID": now.id if whole else now.id[:12],
         "Name": now.name,
         "CPUPerc": f"{cpu:.2f}%",
