@@ -42,6 +42,11 @@ END
     HOME=/root MINIDOCK_ROOT=$root MINIDOCK_CONFIG=$base/daemon.json PATH=$venv/bin:$PATH "$@" || code=$?
     kill $registry
     wait $registry 2>/dev/null || true
+    for container in "$root"/containers/*/; do
+        [ -d "$container" ] || continue
+        echo "left behind: container $(basename "$container"): $(head -c 300 "$container/config.json" | tr -d '\n')" >&2
+        code=1
+    done
     return $code
 }
 

@@ -9,6 +9,7 @@ MINIDOCK_LEAKS=strict, that is when nobody else works here: `make test` says so.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import hashlib
 import json
@@ -66,9 +67,18 @@ def new_root(base: Path) -> Path:
     """A fresh directory for one state root; its name is noted so that its cgroups can be told as ours."""
     root = Path(tempfile.mkdtemp(prefix="r", dir=base))
     root.chmod(0o755)
+    test = os.environ.get("PYTEST_CURRENT_TEST", "").partition(" ")[0]
     with (base / "roots").open("a") as note:  # O_APPEND: workers share it
-        note.write(f"{root}\n")
+        note.write(f"{root}\t{test}\n")
     return root
+
+
+def _roots(base: Path) -> dict[Path, str]:
+    """The roots of this run, each with the test that asked for it."""
+    if not (base / "roots").exists():
+        return {}
+    lines = [line.partition("\t") for line in (base / "roots").read_text().splitlines()]
+    return {Path(root): test for root, _, test in lines}
 
 
 def cgroup_parent_of(root: Path) -> str:
@@ -182,8 +192,9 @@ def snapshot() -> Snapshot:
 def compare(before: Snapshot, base: Path) -> list[str]:
     """What is there now, was not before, and is this run's: one line each, empty when all is clean."""
     strict = os.environ.get("MINIDOCK_LEAKS") == "strict"
-    roots = (base / "roots").read_text().split() if (base / "roots").exists() else []
-    marks = [str(base), *(cgroup_parent_of(Path(root)) for root in roots)]
+    roots = _roots(base)
+    marks = {cgroup_parent_of(root): test for root, test in roots.items()}
+    marks |= {str(root): test for root, test in roots.items()} | {str(base): ""}
     deadline = time.monotonic() + PATIENCE
     while True:  # the kernel frees namespaces and dead processes a moment late
         now = snapshot()
@@ -192,21 +203,24 @@ def compare(before: Snapshot, base: Path) -> list[str]:
             for thing in things:
                 if thing in before[kind] or thing == str(base):
                     continue
-                ours = any(mark in thing for mark in marks)
-                if ours or (strict and (kind == "mount" or "minidock" in thing)):
-                    found.append(f"{kind}: {thing}")
-        found += [f"state root: {root}" for root in roots if Path(root).exists()]
+                tests = [test for mark, test in marks.items() if mark in thing]
+                if tests or (strict and (kind == "mount" or "minidock" in thing)):
+                    found.append(f"{kind}: {thing}{_of(tests)}")
+        found += [f"state root: {root}{_of([test])}" for root, test in roots.items() if root.exists()]
         if not found or time.monotonic() > deadline:
             return found
         time.sleep(0.1)
 
 
+def _of(tests: list[str]) -> str:
+    named = [test for test in tests if test]
+    return f" (of {named[0]})" if named else ""
+
+
 def sweep(base: Path) -> None:
     """Remove all that this run made, also after a failed run."""
-    roots = (base / "roots").read_text().split() if (base / "roots").exists() else []
-    for root in roots:
-        if Path(root).exists():
-            tear_down(Path(root))
+    for root in _roots(base):
+        tear_down(root)
     for target in sorted(_mounts_under(base), reverse=True):
         ctypes.CDLL(None).umount2(target.encode(), 2)
     shutil.rmtree(base, ignore_errors=True)
@@ -270,6 +284,10 @@ def begin(root: Path) -> Path:
 def end(base: Path) -> list[str]:
     """The counterpart of :func:`begin`: what was left behind, after clearing it away."""
     before: Snapshot = json.loads((base / "before.json").read_text())
+    for parent in cgroup_directories():  # empty, it is no more than a name
+        if parent.name in map(cgroup_parent_of, _roots(base)):
+            with contextlib.suppress(OSError):
+                parent.rmdir()
     found = compare(before, base)
     sweep(base)
     return found

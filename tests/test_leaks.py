@@ -32,7 +32,8 @@ def test_a_root_that_stays_is_named(base: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(leaks, "PATIENCE", 0.0)
     before = leaks.snapshot()
     root = leaks.new_root(base)
-    assert leaks.compare(before, base) == [f"state root: {root}"]
+    test = "tests/test_leaks.py::test_a_root_that_stays_is_named"
+    assert leaks.compare(before, base) == [f"state root: {root} (of {test})"]
 
 
 def test_mounts_cgroups_and_processes_are_found_and_swept(
