@@ -64,7 +64,7 @@ def _hand_down(directory: str) -> None:
     control = f"{directory}/cgroup.subtree_control"
     enabled = syscalls.read_file(control).split()
     missing = [f"+{name}" for name in WANTED if name in offered and name not in enabled]
-    if not missing:
+    if not missing or _holds_processes(directory):
         return
     try:
         syscalls.write_file(control, " ".join(missing))
@@ -74,6 +74,16 @@ def _hand_down(directory: str) -> None:
                 syscalls.write_file(control, each)
             except KernelError:
                 continue
+
+
+def _holds_processes(directory: str) -> bool:
+    """Whether this cgroup may hand nothing down: it has processes, and is not the root of all.
+
+    So it is inside a container. The kernel would refuse memory and io, but take cpu and pids: they can
+    count threads, and the children would become threaded cgroups, which take no process ("domain invalid").
+    """
+    is_root = not os.path.exists(f"{directory}/cgroup.type")
+    return not is_root and bool(syscalls.read_file(f"{directory}/cgroup.procs"))
 
 
 def settings(limits: Limits) -> list[Setting]:

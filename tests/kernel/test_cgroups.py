@@ -15,8 +15,8 @@ from typing import Any
 
 import pytest
 
-from minidock.errors import InvalidInput, KernelError
-from minidock.kernel import cgroup_tree, cgroups, cgroups_v1, cgroups_v2
+from minidock.errors import InvalidInput, KernelError, MinidockError
+from minidock.kernel import cgroup_tree, cgroups, cgroups_v1, cgroups_v2, syscalls
 from minidock.kernel.cgroup_tree import Limits
 from minidock.kernel.cgroups import Cgroup
 
@@ -447,3 +447,32 @@ def test_statistics_count_in_bytes_and_nanoseconds(cgroup: Cgroup) -> None:
     assert reading["pids"] == 1
     os.kill(pid, signal.SIGKILL)
     outcome(pid)
+
+
+@pytest.mark.vm
+def test_without_delegation_containers_run_and_only_their_limits_fail(cgroup: Cgroup) -> None:
+    """Inside a container the root of the cgroup tree holds processes: v2 then hands no controller down."""
+    if cgroups.detect() == "v1":
+        pytest.skip("a rule of cgroup v2")
+
+    def nested() -> int:
+        syscalls.unshare(syscalls.CLONE_NEWNS | syscalls.CLONE_NEWCGROUP)
+        syscalls.mount(None, "/", flags=syscalls.MS_REC | syscalls.MS_PRIVATE)
+        syscalls.umount("/sys/fs/cgroup", syscalls.MNT_DETACH)
+        syscalls.mount("none", "/sys/fs/cgroup", "cgroup2")
+        cgroup_tree.hierarchies.cache_clear()
+        inner = Cgroup.create("inner", "minidock")
+        child = start_inside(inner, sleeper)
+        eventually(lambda: inner.processes() == [child])
+        inner.freeze(20 * SLOWNESS)
+        inner.kill(20 * SLOWNESS)
+        killed = outcome(child) == -signal.SIGKILL
+        try:
+            inner.apply(memory=64 * MIB)
+        except MinidockError as error:
+            refused = "memory controller is not available" in str(error) and error.hint is not None
+            inner.remove()
+            return 0 if killed and refused else 3
+        return 2
+
+    assert outcome(start_inside(cgroup, nested)) == 0
