@@ -8,13 +8,18 @@ import os
 import platform
 import re
 import shutil
+import signal
+import socket
 import subprocess
 import sys
+import urllib.error
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from worlds import PATIENCE
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 SETUP = REPOSITORY / "setup"
@@ -204,3 +209,31 @@ def test_the_vagrantfile_is_valid() -> None:
     finally:
         shutil.rmtree(home["VAGRANT_HOME"], ignore_errors=True)
     assert validated.returncode == 0, validated.stdout + validated.stderr
+
+
+def test_the_course_opens_on_loopback_with_a_token(tmp_path: Path) -> None:
+    squatter = socket.create_server(("127.0.0.1", 8888))  # so the next port is taken
+    process = subprocess.Popen(
+        [SETUP / "lab.sh"],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=os.environ | {"HOME": str(tmp_path)},
+        start_new_session=True,
+    )
+    assert process.stdout
+    try:
+        url = next(filter(None, (re.search(r"http://\S+token=\w+", line) for line in process.stdout)))[0]
+        assert url.startswith("http://127.0.0.1:8889/lab")
+        local = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        with local.open(url, timeout=30 * PATIENCE) as page:
+            assert page.status == 200
+        with pytest.raises(urllib.error.HTTPError, match="403"):
+            local.open("http://127.0.0.1:8889/api/contents", timeout=30 * PATIENCE)
+        listening = run("ss", "-Hltn", "sport = :8889").stdout.split()
+        assert listening[3] == "127.0.0.1:8889"
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        squatter.close()
