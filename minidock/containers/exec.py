@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from minidock import trace
-from minidock.containers import birth, streams
+from minidock.containers import birth
+from minidock.containers.client import Client
+from minidock.containers.console import Console
+from minidock.containers.loop import READ
 from minidock.containers.program import Program
-from minidock.containers.streams import Client
+from minidock.containers.running import Running, write_trace
 from minidock.errors import InvalidInput
 from minidock.kernel import capabilities
 
-if TYPE_CHECKING:
-    from minidock.containers.shim import Shim
 
-
-def start(shim: Shim, client: Client, request: dict[str, Any]) -> None:
+def start(running: Running, client: Client, request: dict[str, Any]) -> None:
     """Start the process that *request* describes. *client* becomes its terminal unless ``detach``.
 
     The answer is ``started`` (the pid); the end is ``exit``. Raises what the new process reports.
@@ -24,22 +24,22 @@ def start(shim: Shim, client: Client, request: dict[str, Any]) -> None:
     tty, detach = bool(request.get("tty")), bool(request.get("detach"))
     stdin = bool(request.get("stdin")) and not detach
     size = tuple(request["size"]) if request.get("size") else None
-    assert shim.born is not None and shim.cgroup is not None
-    with trace.recording(shim.recorder):
-        born = birth.join(
-            shim.container,
-            shim.born.pid,
-            shim.cgroup,
-            _program(shim, request),
-            tty=tty,
-            stdin=stdin,
-            size=size,
-        )
-    console = streams.Console(shim.loop, None, keep_stdin=False)
-    if born.terminal is not None:
-        console.use_terminal(*born.terminal)
-    elif born.pipes is not None:
-        console.use_pipes(*born.pipes)
+    recorder = trace.Recorder()
+    try:
+        with trace.recording(recorder):
+            born = birth.join(
+                running.container,
+                running.pid,
+                running.cgroup,
+                _program(running, request),
+                tty=tty,
+                stdin=stdin,
+                size=size,
+            )
+    finally:
+        write_trace(running.container, recorder)
+    console = Console(running.loop, None, keep_stdin=False)
+    console.use(born.pipes, born.terminal)
     client.tell(started=born.pid)
     if detach:
         client.finish(done=True)
@@ -49,7 +49,7 @@ def start(shim: Shim, client: Client, request: dict[str, Any]) -> None:
 
     def reap() -> None:
         _, status = os.waitpid(born.pid, 0)
-        shim.loop.forget(born.pidfd)
+        running.loop.forget(born.pidfd)
         os.close(born.pidfd)
         console.on_control = None  # the pid may soon be another's
         console.drain()
@@ -58,15 +58,15 @@ def start(shim: Shim, client: Client, request: dict[str, Any]) -> None:
         client.finish(exit=128 - code if code < 0 else code)
 
     console.start()
-    shim.loop.watch(born.pidfd, streams.READ, lambda _: reap())
+    running.loop.watch(born.pidfd, READ, lambda _: reap())
 
 
-def _program(shim: Shim, request: dict[str, Any]) -> Program:
-    spec = shim.container.spec
+def _program(running: Running, request: dict[str, Any]) -> Program:
+    spec = running.container.spec
     arguments = request["argv"]
     if not arguments:
         raise InvalidInput("No exec command specified")
-    own = birth.program_of(shim.container)
+    own = birth.program_of(running.container)
     own.arguments = arguments
     own.environment = [*own.environment, *request.get("env", [])]
     if request.get("tty") and not spec.tty:

@@ -2,123 +2,106 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from minidock.containers import exec as exec_
-from minidock.containers.streams import Client
+from minidock.containers.client import Client
+from minidock.containers.running import Running
 from minidock.errors import Conflict, InvalidInput
 
-if TYPE_CHECKING:
-    from minidock.containers.shim import Shim
-
-SIGKILL, SIGCONT = 9, 18
+SIGKILL = 9
 
 
-def serve(shim: Shim, client: Client, request: dict[str, Any]) -> None:
+def serve(running: Running, client: Client, request: dict[str, Any]) -> None:
     """Answer one request. Errors go back to the client."""
     function = _REQUESTS.get(str(request.get("op")))
     if function is None:
         raise InvalidInput(f"shim: unknown request {request.get('op')!r}")
-    function(shim, client, request)
+    function(running, client, request)
 
 
-def control(shim: Shim, message: dict[str, Any]) -> None:
+def control(running: Running, message: dict[str, Any]) -> None:
     """A control frame on an attached connection: a signal that the user's terminal got."""
     if "signal" in message:
-        send_signal(shim, int(message["signal"]))
+        running.signal(int(message["signal"]))
 
 
-def send_signal(shim: Shim, number: int) -> None:
-    """Signal the container's first process. The shim is its parent: the pid cannot be another's."""
-    if shim.born is not None and not shim.ended:
-        os.kill(shim.born.pid, number)
-
-
-def _attach(shim: Shim, client: Client, request: dict[str, Any]) -> None:
-    if shim.state.status == "paused":
+def _attach(running: Running, client: Client, request: dict[str, Any]) -> None:
+    if running.state.status == "paused":
         raise Conflict("You cannot attach to a paused container, unpause it first")
-    assert shim.console is not None
-    client.tell(attached=True, tty=shim.container.spec.tty)
-    shim.console.attach(
+    client.tell(attached=True, tty=running.container.spec.tty)
+    running.console.attach(
         client,
         stdin=bool(request.get("stdin")),
         stdout=bool(request.get("stdout", True)),
         stderr=bool(request.get("stderr", True)),
     )
     if request.get("size"):
-        shim.console.resize(*request["size"])
+        running.console.resize(*request["size"])
 
 
-def _resize(shim: Shim, client: Client, request: dict[str, Any]) -> None:
-    assert shim.console is not None
-    shim.console.resize(*request["size"])
+def _resize(running: Running, client: Client, request: dict[str, Any]) -> None:
+    running.console.resize(*request["size"])
     client.finish(done=True)
 
 
-def _signal(shim: Shim, client: Client, request: dict[str, Any]) -> None:
+def _signal(running: Running, client: Client, request: dict[str, Any]) -> None:
     number = int(request["signal"])
-    send_signal(shim, number)
-    if number == SIGKILL and shim.state.status == "paused":
-        assert shim.cgroup is not None
-        shim.cgroup.thaw()  # frozen processes do not even die
+    running.signal(number)
+    if number == SIGKILL and running.state.status == "paused":
+        running.cgroup.thaw()  # frozen processes do not even die
     client.finish(done=True)
 
 
-def _stop(shim: Shim, client: Client, request: dict[str, Any]) -> None:
+def _stop(running: Running, client: Client, request: dict[str, Any]) -> None:
     """Signal, wait, kill. The answer comes at the end; the shim sees it through if the client goes."""
-    send_signal(shim, int(request["signal"]))
-    shim.waiters.append(client)
-    if shim.state.status == "paused":
-        _thaw(shim)
+    running.signal(int(request["signal"]))
+    running.waiters.append(client)
+    if running.state.status == "paused":
+        _thaw(running)
     timeout = request["timeout"]
     if timeout >= 0:
-        shim.loop.after(timeout, lambda: send_signal(shim, SIGKILL))
+        running.loop.after(timeout, lambda: running.signal(SIGKILL))
 
 
-def _wait(shim: Shim, client: Client, request: dict[str, Any]) -> None:
-    shim.waiters.append(client)
+def _wait(running: Running, client: Client, request: dict[str, Any]) -> None:
+    running.waiters.append(client)
 
 
-def _follow_log(shim: Shim, client: Client, request: dict[str, Any]) -> None:
-    shim.log_readers.append(client)
-    client.on_close = lambda: shim.log_readers.remove(client) if client in shim.log_readers else None
+def _follow_log(running: Running, client: Client, request: dict[str, Any]) -> None:
+    running.log_readers.append(client)
+    client.on_close = lambda: running.log_readers.remove(client) if client in running.log_readers else None
     client.tell(more=True)
 
 
-def _pause(shim: Shim, client: Client, request: dict[str, Any]) -> None:
-    if shim.state.status == "paused":
-        raise Conflict(f"Container {shim.container.id} is already paused")
-    assert shim.cgroup is not None
-    shim.cgroup.freeze()
-    shim.record(status="paused")
+def _pause(running: Running, client: Client, request: dict[str, Any]) -> None:
+    if running.state.status == "paused":
+        raise Conflict(f"Container {running.container.id} is already paused")
+    running.cgroup.freeze()
+    running.record(status="paused")
     client.finish(done=True)
 
 
-def _unpause(shim: Shim, client: Client, request: dict[str, Any]) -> None:
-    if shim.state.status != "paused":
-        raise Conflict(f"Container {shim.container.id} is not paused")
-    _thaw(shim)
+def _unpause(running: Running, client: Client, request: dict[str, Any]) -> None:
+    if running.state.status != "paused":
+        raise Conflict(f"Container {running.container.id} is not paused")
+    _thaw(running)
     client.finish(done=True)
 
 
-def _thaw(shim: Shim) -> None:
-    assert shim.cgroup is not None
-    shim.cgroup.thaw()
-    shim.record(status="running")
+def _thaw(running: Running) -> None:
+    running.cgroup.thaw()
+    running.record(status="running")
 
 
-def _exec(shim: Shim, client: Client, request: dict[str, Any]) -> None:
-    if shim.state.status == "paused":
-        raise Conflict(f"Container {shim.container.id} is paused, unpause the container before exec")
-    try:
-        exec_.start(shim, client, request)
-    finally:
-        shim.write_trace()
+def _exec(running: Running, client: Client, request: dict[str, Any]) -> None:
+    if running.state.status == "paused":
+        raise Conflict(f"Container {running.container.id} is paused, unpause the container before exec")
+    exec_.start(running, client, request)
 
 
-_REQUESTS: dict[str, Callable[[Shim, Client, dict[str, Any]], None]] = {
+_REQUESTS: dict[str, Callable[[Running, Client, dict[str, Any]], None]] = {
     "attach": _attach,
     "exec": _exec,
     "follow": _follow_log,

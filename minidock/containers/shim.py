@@ -18,11 +18,16 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from minidock import trace
-from minidock.containers import birth, cgroup, etc, mounts, protocol, requests, streams, timestamps
+from minidock.containers import birth, cgroup, etc, mounts, protocol, requests, timestamps
+from minidock.containers.client import Client
+from minidock.containers.console import Console
 from minidock.containers.logs import LogFile
+from minidock.containers.loop import READ, Loop
+from minidock.containers.running import Running, write_trace
+from minidock.containers.spec import Spec
 from minidock.containers.state import Container, State, vanish
 from minidock.errors import MinidockError
-from minidock.kernel import cgroups, syscalls
+from minidock.kernel import syscalls
 
 TITLE = "minidock-shim"
 
@@ -41,9 +46,9 @@ def run(container: Container, order: Order, connection: socket.socket) -> NoRetu
     The starter gets one control frame, ``started`` or ``error``; then it is an attached client.
     """
     _leave_the_starter(connection)
-    shim = Shim(container, order)
+    shim = Shim(container, order, connection)
     try:
-        shim.live(connection)
+        shim.live()
     except BaseException as error:
         shim.fail(error)
     finally:
@@ -69,76 +74,60 @@ def _leave_the_starter(connection: socket.socket) -> None:
 class Shim:
     """The life of one container's keeper."""
 
-    def __init__(self, container: Container, order: Order) -> None:
+    def __init__(self, container: Container, order: Order, connection: socket.socket) -> None:
         self.container, self.order = container, order
-        self.state = State()
-        self.loop = streams.Loop()
+        self.loop = Loop()
+        self.starter = Client(self.loop, connection)
         self.recorder = trace.Recorder()
-        self.starter: streams.Client | None = None
-        self.console: streams.Console | None = None
-        self.born: birth.Born | None = None
-        self.cgroup: cgroups.Cgroup | None = None
-        self.waiters: list[streams.Client] = []
-        self.log_readers: list[streams.Client] = []
-        self.ended = False
+        self.running: Running | None = None
         self._lock = self._listener = -1
 
     # --- the beginning ---------------------------------------------------------------------------
 
-    def live(self, connection: socket.socket) -> None:
+    def live(self) -> None:
         """Start the container, serve it until it ends, put everything in order."""
-        self.starter = streams.Client(self.loop, connection)
         self._take_lock()
         if self.container.spec.student_layers:
             from minidock import layers
 
             layers.load(Path(self.container.spec.student_layers))
         with trace.recording(self.recorder):
-            self._start()
-        self.write_trace()
-        while not self.ended:
+            running = self.running = self._start()
+        write_trace(self.container, self.recorder)
+        while not running.ended:
             self.loop.turn()
-        self._end()
+        self._end(running)
 
     def _take_lock(self) -> None:
-        self._lock = os.open(
-            self.container.directory / "shim.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600
-        )
+        path = self.container.directory / "shim.lock"
+        self._lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         fcntl.flock(self._lock, fcntl.LOCK_EX)
 
-    def _start(self) -> None:
+    def _start(self) -> Running:
         container, spec = self.container, self.container.spec
         mounts.prepare_sources(container.root, spec.mounts)
         etc.write(container)
-        self.born, self.cgroup = birth.bear(
+        born, cgroup_made = birth.bear(
             container, lambda: cgroup.create(container.root, spec), self.order.size
         )
-        self.state = State("running", self.born.pid, started_at=timestamps.now())
-        container.write_state(self.state)
-        self._listen()  # before anyone hears that it runs
-        self._open_console()
-        self.loop.watch(self.born.pidfd, streams.READ, lambda _: self._reap())
-
-    def _open_console(self) -> None:
-        spec, born = self.container.spec, self.born
-        assert born is not None
-        log = LogFile(self.container.directory / "log.json")
-        self.console = streams.Console(self.loop, log, keep_stdin=spec.open_stdin and not spec.stdin_once)
-        self.console.on_log = self._wake_log_readers
-        self.console.on_control = lambda message: requests.control(self, message)
-        if born.terminal is not None:
-            self.console.use_terminal(*born.terminal)
-        elif born.pipes is not None:
-            self.console.use_pipes(*born.pipes)
-        assert self.starter is not None
+        state = State("running", born.pid, started_at=timestamps.now())
+        console = Console(self.loop, LogFile(container.directory / "log.json"), keep_stdin=_keeps_stdin(spec))
+        running = Running(container, self.loop, console, cgroup_made, born.pid, state)
+        container.write_state(state)
+        self._listen(running)  # before anyone hears that it runs
+        console.on_log = running.wake_log_readers
+        console.on_control = lambda message: requests.control(running, message)
+        console.use(born.pipes, born.terminal)
         self.starter.tell(started=born.pid)
         if self.order.attach:
-            self.console.attach(self.starter, **self.order.attach)
+            console.attach(self.starter, **self.order.attach)
         else:
             self.starter.close()
-        self.console.start()
+        console.start()
+        self.loop.watch(born.pidfd, READ, lambda _: self._reap(running, born.pidfd))
+        return running
 
-    def _listen(self) -> None:
+    def _listen(self, running: Running) -> None:
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         held = os.open(self.container.directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         path = f"/proc/self/fd/{held}/shim.sock"  # the real path may exceed what an address holds
@@ -148,92 +137,55 @@ class Shim:
         os.close(held)
         listener.listen(64)
         listener.setblocking(False)
-        self._listener = listener.detach()
-        self.loop.watch(self._listener, streams.READ, lambda _: self._accept())
 
-    def _accept(self) -> None:
-        with socket.socket(fileno=os.dup(self._listener)) as listener:
-            try:
-                connection, _ = listener.accept()
-            except OSError:  # it hung up already
-                return
-        streams.Client(self.loop, connection, lambda client, wanted: requests.serve(self, client, wanted))
+        def accept(_: int) -> None:
+            with contextlib.suppress(OSError):  # it hung up already
+                connection, _address = listener.accept()
+                Client(self.loop, connection, lambda client, wanted: requests.serve(running, client, wanted))
 
-    def write_trace(self) -> None:
-        """Append the recorded steps to trace.jsonl, in the order of time; forget them here."""
-        self.recorder.steps.sort(key=lambda step: step.at)
-        path = self.container.directory / "trace.jsonl"
-        with contextlib.suppress(OSError):  # a full disk must not end a container
-            self.recorder.descriptor = os.open(
-                path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600
-            )
-            self.recorder.flush()
-            os.close(self.recorder.descriptor)
-        self.recorder = trace.Recorder()
-
-    # --- while it runs ---------------------------------------------------------------------------
-
-    def _wake_log_readers(self) -> None:
-        for reader in self.log_readers:
-            if not reader.backlog:  # one word in the pipe is enough: it reads the file to its end
-                reader.tell(more=True)
-
-    def record(self, **changes: Any) -> None:
-        """Change state.json."""
-        for name, value in changes.items():
-            setattr(self.state, name, value)
-        self.container.write_state(self.state)
+        self._listener = listener.fileno()
+        self.loop.watch(self._listener, READ, accept)
 
     # --- the end ---------------------------------------------------------------------------------
 
-    def _reap(self) -> None:
-        assert self.born is not None
-        _, status = os.waitpid(self.born.pid, 0)
-        self.loop.forget(self.born.pidfd)
+    def _reap(self, running: Running, pidfd: int) -> None:
+        _, status = os.waitpid(running.pid, 0)
+        self.loop.forget(pidfd)
         code = os.waitstatus_to_exitcode(status)
-        self.state.exit_code = 128 - code if code < 0 else code
-        self.ended = True
+        running.state.exit_code = 128 - code if code < 0 else code
+        running.ended = True
 
-    def _end(self) -> None:
-        """Everything after the first process's end. What is acknowledged here is on disk."""
-        assert self.console is not None and self.cgroup is not None
+    def _end(self, running: Running) -> None:
+        """Everything after the first process's end, in the order in which others may rely on it."""
+        state = running.state
         with contextlib.suppress(MinidockError):
-            self.state.oom_killed = self.cgroup.oom_kills() > 0
-        self._clear_cgroup()
-        self.console.drain()
-        self.console.close_log()
-        self.state.status, self.state.finished_at = "exited", timestamps.now()
-        self._last_words(exit=self.state.exit_code, oom_killed=self.state.oom_killed)
-
-    def _clear_cgroup(self) -> None:
-        """Kill whoever is left (in a shared pid namespace nobody else does) and remove the cgroup."""
-        assert self.cgroup is not None
-        try:
-            self.cgroup.kill()
-            self.cgroup.remove()
+            state.oom_killed = running.cgroup.oom_kills() > 0
+        try:  # who is left dies now: in a shared pid namespace nobody else kills them
+            running.cgroup.kill()
+            running.cgroup.remove()
         except MinidockError as error:
-            self.state.error = error.message
+            state.error = error.message
+        running.console.drain()
+        running.console.close_log()
+        state.status, state.finished_at = "exited", timestamps.now()
+        self._last_words(state, exit=state.exit_code, oom_killed=state.oom_killed)
 
-    def _last_words(self, **message: Any) -> None:
-        """Record the end or vanish, let the lock go, then tell all who wait; in this order."""
-        self.state.pid = 0
+    def _last_words(self, state: State, **message: Any) -> None:
+        """Record the end or vanish, let the lock go, then tell all who wait."""
+        state.pid = 0
         if self.container.spec.auto_remove:
             vanish(self.container)
         else:
-            self.container.write_state(self.state)
+            self.container.write_state(state)
             with contextlib.suppress(FileNotFoundError):
                 (self.container.directory / "shim.sock").unlink()
         if self._listener >= 0:
             self.loop.forget(self._listener)
-            os.close(self._listener)
         if self._lock >= 0:
             os.close(self._lock)
-        clients = [*self.waiters, *self.log_readers]
-        if self.starter is not None:
-            clients.append(self.starter)
-        if self.console is not None:
-            clients += self.console.clients
-        clients = list(dict.fromkeys(clients))
+        clients = [self.starter]
+        if self.running is not None:
+            clients += [*self.running.waiters, *self.running.log_readers, *self.running.console.clients]
         for client in clients:
             client.finish(**message)
         while any(not client.closed for client in clients):  # the slow ones may still read
@@ -243,21 +195,27 @@ class Shim:
         """The container could not start, or the shim has a bug: clean up, and say so."""
         try:
             if not isinstance(error, MinidockError):
-                self._note_crash()
+                self.note_crash()
             described = protocol.describe(error)
-            if self.born is not None:
-                os.kill(self.born.pid, birth.SIGKILL)
             cgroup.clear(self.container.root, self.container.id)
+            write_trace(self.container, self.recorder)
             # As in Docker: what never ran is "created" still, and inspect shows why.
-            self.state = State(exit_code=getattr(error, "exit_code", None) or 128)
-            self.state.error = described["message"]
-            self.write_trace()
-            self._last_words(error=described)
+            state = self.running.state if self.running else State()
+            if self.running:
+                state.status, state.finished_at = "exited", timestamps.now()
+            state.exit_code = getattr(error, "exit_code", None) or 128
+            state.error = described["message"]
+            self._last_words(state, error=described)
         except BaseException:
-            self._note_crash()
+            self.note_crash()
 
-    def _note_crash(self) -> None:
+    def note_crash(self) -> None:
+        """Keep the traceback of a bug where it can be found: shim.log."""
         import traceback
 
         with contextlib.suppress(OSError), open(self.container.directory / "shim.log", "a") as file:
             traceback.print_exception(*sys.exc_info(), file=file)
+
+
+def _keeps_stdin(spec: Spec) -> bool:
+    return spec.open_stdin and not spec.stdin_once

@@ -95,6 +95,11 @@ class Box:
         code = lifecycle.exec(container, list(argv), streams=streams, **wanted)
         return Ran(code, b"".join(out), b"".join(err), container)
 
+    def until_ready(self, container: Container) -> Container:
+        """Wait until the container has written its first line."""
+        next(iter(lifecycle.read_logs(container, follow=True)))
+        return container
+
     def service(self, **wanted: Any) -> Container:
         """A container that runs until it is stopped."""
         return self.start("sh", "-c", "trap 'exit 0' TERM; while :; do sleep 1 & wait $!; done", **wanted)

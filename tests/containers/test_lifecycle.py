@@ -71,6 +71,7 @@ def test_stop_asks_first(box):
     container = box.start(
         "sh", "-c", "trap 'echo bye; exit 5' TERM; echo up; while :; do sleep 1 & wait $!; done"
     )
+    box.until_ready(container)
     lifecycle.stop(container)
     assert (container.status(), container.state().exit_code) == ("exited", 5)
     assert [entry[1] for entry in lifecycle.read_logs(container)] == [b"up\n", b"bye\n"]
@@ -84,8 +85,9 @@ def test_stop_kills_what_does_not_listen(box):
 
 
 def test_stop_uses_the_stop_signal(box):
-    script = "trap 'exit 7' USR1; while :; do sleep 1 & wait $!; done"
+    script = "trap 'exit 7' USR1; echo up; while :; do sleep 1 & wait $!; done"
     container = box.start("sh", "-c", script, stop_signal="SIGUSR1")
+    box.until_ready(container)
     lifecycle.stop(container)
     assert container.state().exit_code == 7
 

@@ -208,8 +208,11 @@ def test_init_reaps_and_passes_signals(box):
     ran = box.sh("(sleep 0.1 &) ; sleep 0.5; ps -o pid,stat,comm", init=True)
     assert "docker-init" in ran.text
     assert " Z " not in ran.text
-    container = box.start("sh", "-c", "trap 'exit 9' TERM; while :; do sleep 1 & wait $!; done", init=True)
+    container = box.start(
+        "sh", "-c", "trap 'exit 9' TERM; echo up; while :; do sleep 1 & wait $!; done", init=True
+    )
     from minidock.containers import lifecycle
 
+    box.until_ready(container)
     lifecycle.stop(container)
     assert container.state().exit_code == 9

@@ -1,0 +1,57 @@
+"""A container that runs, as its shim holds it: what requests and `exec` work on."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from dataclasses import dataclass, field
+from typing import Any
+
+from minidock import trace
+from minidock.containers.client import Client
+from minidock.containers.console import Console
+from minidock.containers.loop import Loop
+from minidock.containers.state import Container, State
+from minidock.kernel import cgroups
+
+
+@dataclass(slots=True)
+class Running:
+    """*pid* is the container's first process; the shim is its parent, so it cannot be another's."""
+
+    container: Container
+    loop: Loop
+    console: Console
+    cgroup: cgroups.Cgroup
+    pid: int
+    state: State
+    ended: bool = False  # the first process was reaped: *pid* means nothing any more
+    waiters: list[Client] = field(default_factory=list)
+    log_readers: list[Client] = field(default_factory=list)
+
+    def record(self, **changes: Any) -> None:
+        """Change state.json."""
+        for name, value in changes.items():
+            setattr(self.state, name, value)
+        self.container.write_state(self.state)
+
+    def signal(self, number: int) -> None:
+        """Send a signal to the first process."""
+        if not self.ended:
+            os.kill(self.pid, number)
+
+    def wake_log_readers(self) -> None:
+        """Tell those who follow the log that it grew. One word in the socket is enough: they read all."""
+        for reader in self.log_readers:
+            if not reader.backlog:
+                reader.tell(more=True)
+
+
+def write_trace(container: Container, recorder: trace.Recorder) -> None:
+    """Append recorded steps to the container's trace.jsonl, in the order of time."""
+    recorder.steps.sort(key=lambda step: step.at)
+    path = container.directory / "trace.jsonl"
+    with contextlib.suppress(OSError):  # a full disk must not end a container
+        recorder.descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        recorder.flush()
+        os.close(recorder.descriptor)
