@@ -52,7 +52,7 @@ class Extractor:
         self._listed: dict[bytes, Entry] = {}  # directories: their times and modes are set at the end
         self._implied: set[bytes] = {b""} if layer else set()
         self._made = 0
-        self.size = 0  # bytes of file content so far
+        self.size = 0  # bytes in files and links so far
 
     def __enter__(self) -> Extractor:
         return self
@@ -96,6 +96,7 @@ class Extractor:
         elif entry.kind == tar.SYMLINK:
             if b"\0" in entry.link or not entry.link:
                 raise InvalidInput(f"archive entry {shown(entry.name)}: a symbolic link to nothing")
+            self.size += len(entry.link)  # counted like a file's content, as du and Docker do
             self._make(lambda: os.symlink(entry.link, name, dir_fd=directory), directory, name, path)
             self._dress(entry, directory, name)
         elif entry.kind == tar.HARD_LINK:

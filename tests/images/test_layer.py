@@ -154,7 +154,7 @@ def test_one_of_everything_survives(tree: Path, root: Path, compress: str) -> No
         io.BytesIO(data), root / "back", expected_digest=packed.digest, expected_diff_id=packed.diff_id
     )
     assert snapshot(root / "back") == snapshot(tree)
-    assert size == 2400 + 1 + 1 + 4 + 1 + 5 + 1
+    assert size == 2400 + 1 + 1 + 4 + 1 + 5 + 1 + len("../file") + len("/" + "far/" * 40)
 
 
 def test_the_same_tree_gives_the_same_bytes(tree: Path, root: Path) -> None:
