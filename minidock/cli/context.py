@@ -7,6 +7,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from minidock.errors import MinidockError
+
 if TYPE_CHECKING:
     from minidock.config import Config
     from minidock.engine import Engine
@@ -33,6 +35,8 @@ class Context:
     def config(self) -> Config:
         from minidock import config
 
+        if self._config and not Path(self._config).exists():  # the default one may be missing, this one not
+            raise MinidockError(f"--config {self._config}: no such file")
         root = Path(self._root) if self._root else None
         return config.load(root, Path(self._config) if self._config else None)
 
@@ -47,8 +51,6 @@ def each(names: list[str], action: Any) -> int:
 
     *action* returns the text to print (None: nothing).
     """
-    from minidock.errors import MinidockError
-
     failed = 0
     for name in names:
         try:

@@ -173,6 +173,22 @@ def test_a_missing_root_directory_means_no_containers(minidock: Cli, tmp_path: P
     assert minidock("--root", tmp_path / "fresh", "images", "-q").stdout == ""
 
 
+def test_a_configuration_that_was_asked_for_must_be_there(minidock: Cli, tmp_path: Path) -> None:
+    done = minidock("--config", tmp_path / "nope.json", "ps", check=False)
+    assert done.returncode == 1
+    assert "no such file" in done.stderr
+    (tmp_path / "bad.json").write_text('{"registry-mirror": []}')
+    done = minidock("--config", tmp_path / "bad.json", "ps", check=False)
+    assert "unknown key 'registry-mirror'" in done.stderr
+
+
+def test_whoever_is_not_root_is_told(minidock: Cli, root: Path) -> None:
+    root.chmod(0o700)
+    done = minidock("ps", check=False, user=65534)
+    assert done.returncode == 1
+    assert "minidock needs root: put sudo before the command." in done.stderr
+
+
 # ---- ps ---------------------------------------------------------------------------------------------
 
 

@@ -1,0 +1,60 @@
+"""A student's file in place of a module of the library: it runs, and the record names it."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+Cli = Callable[..., subprocess.CompletedProcess[Any]]
+pytestmark = pytest.mark.usefixtures("busybox")
+
+PIVOT = '''
+from minidock.kernel import syscalls
+from minidock.kernel.syscalls import MNT_DETACH, MS_BIND, MS_REC
+
+def pivot_into(new_root):
+    """Mine."""
+    syscalls.mount(new_root, new_root, flags=MS_BIND | MS_REC)
+    syscalls.chdir(new_root)
+    syscalls.pivot_root(".", ".")
+    syscalls.umount(".", MNT_DETACH)
+    syscalls.chdir("/")
+'''
+
+
+@pytest.fixture
+def mydock(tmp_path: Path) -> Path:
+    directory = tmp_path / "mydock"
+    directory.mkdir()
+    (directory / "rootfs.py").write_text(PIVOT)
+    return directory
+
+
+@pytest.mark.parametrize("by_flag", [True, False])
+def test_the_student_s_function_runs_and_is_named(minidock: Cli, mydock: Path, by_flag: bool) -> None:
+    chosen = ["--layers", str(mydock)] if by_flag else []
+    environment = {} if by_flag else {"MINIDOCK_LAYERS": str(mydock)}
+    done = minidock(*chosen, "run", "--explain", "--name", "web", "busybox", "echo", "hi", env=environment)
+    assert done.stdout == "hi\n"
+    assert f"your own code: {mydock}/rootfs.py" in done.stderr
+    # the choice is the container's: it holds at the next start, whatever the environment says then
+    minidock("start", "-a", "web")
+    assert minidock("explain", "--all", "web").stdout.count("your own code") == 2
+
+
+def test_a_mistake_in_the_student_s_file_is_named_by_line(minidock: Cli, mydock: Path) -> None:
+    (mydock / "rootfs.py").write_text("import os\n1 / 0\n")
+    done = minidock("--layers", mydock, "run", "--rm", "busybox", "true", check=False)
+    assert done.returncode == 125
+    assert f"{mydock}/rootfs.py, line 2: ZeroDivisionError" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_missing_directory_says_what_to_do(minidock: Cli, tmp_path: Path) -> None:
+    done = minidock("--layers", tmp_path / "no", "run", "--rm", "busybox", "true", check=False)
+    assert "no such directory" in done.stderr
+    assert "minidock lab start" in done.stderr
