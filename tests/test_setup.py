@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from worlds import PATIENCE
+from worlds import PATIENCE, accepts, wait_for
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 SETUP = REPOSITORY / "setup"
@@ -226,6 +226,7 @@ def test_the_course_opens_on_loopback_with_a_token(tmp_path: Path) -> None:
     try:
         url = next(filter(None, (re.search(r"http://\S+token=\w+", line) for line in process.stdout)))[0]
         assert url.startswith("http://127.0.0.1:8889/lab")
+        wait_for(lambda: accepts(8889), what="JupyterLab")  # it says so a moment before it listens
         local = urllib.request.build_opener(urllib.request.ProxyHandler({}))
         with local.open(url, timeout=30 * PATIENCE) as page:
             assert page.status == 200
