@@ -10,9 +10,9 @@ from minidock.containers import birth
 from minidock.containers.client import Client
 from minidock.containers.console import Console
 from minidock.containers.loop import READ
-from minidock.containers.program import Program
+from minidock.containers.program import NOT_EXECUTABLE, Program
 from minidock.containers.running import Running, write_trace
-from minidock.errors import InvalidInput
+from minidock.errors import InvalidInput, MinidockError
 from minidock.kernel import capabilities
 
 
@@ -36,6 +36,9 @@ def start(running: Running, client: Client, request: dict[str, Any]) -> None:
                 stdin=stdin,
                 size=size,
             )
+    except MinidockError as error:
+        error.exit_code = error.exit_code or NOT_EXECUTABLE  # as Docker: the command cannot be invoked
+        raise
     finally:
         write_trace(running.container, recorder)
     console = Console(running.loop, None, keep_stdin=False)
