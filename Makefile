@@ -37,7 +37,7 @@ lint: ## style, types, shell scripts
 	@if command -v vagrant >/dev/null; then vagrant validate --ignore-provider; else echo "SKIPPED: vagrant is not installed, the Vagrantfile was not validated"; fi
 
 suite: ## the tests alone (PYTEST_ARGS="-k rootfs" chooses)
-	@$(PYTEST) -n 2 --dist loadfile $(PYTEST_ARGS)
+	@$(PYTEST) -n 2 --dist loadfile -m "not slow" $(PYTEST_ARGS)
 
 test-notebooks: ## run every notebook of the course and compare what must not change
 	@setup/world.sh $(PYTEST) --nbval-lax --nbval-cell-timeout=120 -q $(wildcard notebooks labs)
@@ -51,8 +51,8 @@ fuzz: setup ## the fuzz tests, a thousand times longer than in `make test`
 torture: setup ## kill -9 and races, for minutes
 	@MINIDOCK_LONG=1 $(PYTEST) tests/test_torture_*.py
 
-oracle: setup ## what we write, docker, podman and skopeo accept, and the other way round (loud where they are missing)
-	@$(PYTEST) -m peer tests
+oracle: setup ## docker, podman and skopeo judge our images and our behaviour (loud where they are missing)
+	@$(PYTEST) -n 2 --dist loadfile -m peer $(PYTEST_ARGS)
 
 vm-test: setup ## boot a VM with cgroup v2 under QEMU and run the vm subset there (SUITE=bookworm)
 	@setup/vm/test.sh $(SUITE)

@@ -27,7 +27,8 @@ CASES = _parse((Path(__file__).parent / "behaviour.txt").read_text())
 DELIBERATE = {
     "device that the host lacks": "125: the container could not be made. Docker's 127 is an accident of "
     "its client, which looks for 'no such file or directory' in the message",
-    "mounts that newer versions of Docker have": "/proc/interrupts and what tells heat and power are hidden since Docker 28",
+    "mounts that newer versions of Docker have": "/proc/interrupts and what tells heat and power "
+    "are hidden since Docker 28",
     "the mark of Docker": "/.dockerenv says 'made by Docker'",
     "inspect shows objects as JSON": "keys are sorted; Docker's come in the order of its structs",
     "inspect cpu quota of --cpus": "shows also what the kernel is given",
