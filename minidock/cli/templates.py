@@ -275,9 +275,7 @@ def json_of(value: Any) -> str:
     """Compact JSON with sorted keys; what only a template can call (``.Label``) is left out."""
     if isinstance(value, dict):
         value = {key: item for key, item in value.items() if not callable(item)}
-    text = json.dumps(value, separators=(",", ":"), sort_keys=True, ensure_ascii=False)
-    # Go escapes these three wherever JSON may end up in a web page
-    return text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e")
+    return json.dumps(value, separators=(",", ":"), sort_keys=True, ensure_ascii=False)
 
 
 def _index(value: Any, *keys: Any) -> Any:

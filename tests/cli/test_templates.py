@@ -33,7 +33,7 @@ CONTAINER = {
         ("{{.Config.Labels}}", "map[a.b:c tier:web]"),
         ("{{json .State}}", '{"Pid":7,"Running":true,"Status":"running"}'),
         ("{{json .Name}}", '"/web"'),
-        ('{{json "<&>"}}', '"\\u003c\\u0026\\u003e"'),
+        ('{{json "<&>"}}', '"<&>"'),
         ('{{index .Config.Labels "a.b"}}', "c"),
         ('{{index .Config.Labels "missing"}}', ""),
         ("{{index .Config.Env 1}}", "B=2"),
