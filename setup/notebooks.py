@@ -24,7 +24,11 @@ from nbclient.exceptions import CellExecutionError
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 WIDGET = "application/vnd.jupyter.widget-view+json"
-VARIES = re.compile(r"\b0x[0-9a-f]+\b|\b[0-9a-f]{12,64}\b|\d+(?:[.,:]\d+)*")
+# Addresses, ids (also cut ones), names of temporary directories, times with their unit, numbers.
+VARIES = re.compile(
+    r"\b0x[0-9a-f]+\b|\b[0-9a-f]{12,64}\b|[0-9a-f]*…|\bminidock-\w+"
+    r"|\d+(?:\.\d+)? (?:µs|ms|s|seconds?|minutes?)\b|\d+(?:[.,:]\d+)*"
+)
 
 
 def execute(notebook: Any, directory: Path) -> None:

@@ -27,6 +27,7 @@ from minidock.errors import MinidockError
 from minidock.lab.workshop import Lab, find
 
 SECONDS = 10.0  # that one story may take
+UNWRITTEN = "not written yet"
 
 
 class Missed(AssertionError):
@@ -80,6 +81,13 @@ class World:
         *call* is how the message names what was tried.
         """
         told = self.listen(story)
+        if told.error.startswith(UNWRITTEN):
+            raise Missed(
+                call=call,
+                result=told.error,
+                expected="your code",
+                next_step="Write the function: its docstring says what it must do.",
+            )
         if told.error or told.ended:
             raise Missed(
                 call=call,
@@ -165,7 +173,7 @@ def _last_words(writer: int) -> Iterator[dict[str, Any]]:
 def _in_words(error: BaseException) -> str:
     """One line: the error, and the line of the student's file that raised it."""
     if isinstance(error, NotImplementedError):
-        return f"not written yet ({error})" if str(error) else "not written yet"
+        return f"{UNWRITTEN} ({error})"
     where = ""
     for frame in traceback.extract_tb(error.__traceback__):
         if frame.filename.startswith(os.environ["MINIDOCK_LAYERS"]):

@@ -160,9 +160,8 @@ def _show(lab: Lab, results: list[dict[str, Any]]) -> None:
             continue
         console.print(f"[bold]Task {task.number}: {escape(task.title)}[/] ({task.points} points)")
         for result in own:
-            name = result["name"].removeprefix("test_").replace("_", " ")
-            blocked = f", {escape(result['result'])}" if result["outcome"] == "blocked" else ""
-            console.print(f"  {marks[result['outcome']]} {name}{blocked}")
+            blocked = f", {escape(_blocked(result))}" if result["outcome"] == "blocked" else ""
+            console.print(f"  {marks[result['outcome']]} {_plain(result['name'])}{blocked}")
             if result["outcome"] == "failed":
                 rows = (("called", "call"), ("got", "result"), ("expected", "expected"), ("try", "next_step"))
                 for label, key in rows:
@@ -170,6 +169,17 @@ def _show(lab: Lab, results: list[dict[str, Any]]) -> None:
                         console.print(f"      {label:<9}{escape(result[key])}")
     passed = sum(result["outcome"] == "passed" for result in results)
     console.print(f"{passed} of {len(results)} checks pass.")
+
+
+def _plain(check: str) -> str:
+    """``test_no_way_out`` → ``no way out``."""
+    return check.removeprefix("test_").replace("_", " ")
+
+
+def _blocked(result: dict[str, Any]) -> str:
+    first, *others = result["result"].removeprefix("blocked by ").split(", ")
+    more = f" and {len(others)} more" if others else ""
+    return f'waits for "{_plain(first)}"{more}'
 
 
 def _list(shop: Workshop) -> int:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from minidock.lab import svg
-from minidock.lab.svg import CHARACTER, LINE, Drawing
+from minidock.lab.svg import LINE, Drawing
 
 
 class MountLike(Protocol):
@@ -58,26 +58,35 @@ class MachineAndContainer:
 
 
 class MountTree:
-    """The mounts of one mount namespace as a tree; those in *fresh* (mount points) stand out."""
+    """The mounts of one mount namespace as a tree.
 
-    def __init__(self, mounts: Sequence[MountLike], title: str, fresh: Sequence[str] = ()) -> None:
+    With *below* only / and what lies below these directories is drawn, and the rest counted.
+    """
+
+    def __init__(self, mounts: Sequence[MountLike], title: str, below: Sequence[str] = ()) -> None:
         self.title = title
-        self.fresh = set(fresh)
-        self.rows = list(_walk(mounts))
+        rows = _walk(mounts)
+        shown = ("/", *below)
+        self.rows = [row for row in rows if not below or _first(row[1].path) in shown]
+        self.hidden = len(rows) - len(self.rows)
 
     def draw(self, drawing: Drawing, x: float, y: float) -> None:
         drawing.text(x, y, self.title, bold=True)
         for number, (depth, mount) in enumerate(self.rows, start=1):
             left, top = x + depth * 16, y + number * LINE
             name = _short(mount.path, 34)
-            if mount.path in self.fresh:
-                drawing.box(left - 4, top - 14, len(name) * CHARACTER + 8, LINE - 2, svg.GREEN)
             drawing.text(left, top, name)
             drawing.text(x + 330, top, mount.fstype, colour=svg.SOFT)
+        if self.hidden:
+            drawing.text(x, y + (len(self.rows) + 1) * LINE, self._rest, colour=svg.SOFT)
+
+    @property
+    def _rest(self) -> str:
+        return f"and {self.hidden} more" if self.hidden else ""
 
     @property
     def height(self) -> float:
-        return (len(self.rows) + 1) * LINE
+        return (len(self.rows) + 1 + bool(self.hidden)) * LINE
 
     def _repr_svg_(self) -> str:
         drawing = Drawing(460, self.height + 30, self.title)
@@ -86,7 +95,7 @@ class MountTree:
 
     def __repr__(self) -> str:
         rows = "\n".join(f"{'  ' * depth}{m.path}  ({m.fstype})" for depth, m in self.rows)
-        return f"{self.title}\n{rows}"
+        return f"{self.title}\n{rows}\n{self._rest}".rstrip()
 
 
 class BeforeAndAfter:
@@ -125,6 +134,11 @@ def _walk(mounts: Sequence[MountLike]) -> list[tuple[int, MountLike]]:
         rows.append((depth, mount))
         waiting += [(depth + 1, child) for child in reversed(children.get(mount.id, []))]
     return rows
+
+
+def _first(path: str) -> str:
+    """``/sys/fs/cgroup`` → ``/sys``."""
+    return "/" + path.split("/")[1]
 
 
 def _short(path: str, length: int) -> str:

@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 INK, SOFT, PAPER = "#1f2933", "#616e7c", "#fbfbf8"
 BLUE, GREEN, ORANGE, RED, GREY = "#dbeafe", "#d9f2e0", "#fdebd0", "#fbdcd9", "#e8ebee"
 LINE = 20  # pixels from one line of text to the next
-CHARACTER = 7.3  # pixels that one character of the 12px monospace font takes
 
 
 @dataclass(slots=True)
