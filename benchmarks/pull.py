@@ -50,6 +50,7 @@ def main() -> None:
     )
     options.add_argument("--rounds", type=int, default=5)
     options.add_argument("--peers", type=Path, default=Path(os.environ.get("MINIDOCK_PEERS", "/work/peers")))
+    options.add_argument("--registry", default=REGISTRY, help="where minidock finds the peers' image")
     options.add_argument("--only", default="", help="comma-separated parts of contenders' names")
     options.add_argument("--inside", action="store_true", help=argparse.SUPPRESS)
     chosen = options.parse_args()
@@ -104,7 +105,7 @@ def alone(scratch: Path, chosen: argparse.Namespace) -> None:
 def compare(place: Path, layers: list[Path], chosen: argparse.Namespace, *, docker: bool) -> None:
     """Run every contender *rounds* times, in turn, and print medians and ratios."""
     contenders: dict[str, tuple[Callable[[], object], list[str]]] = {}
-    code = _PULL.format(path=[str(REPOSITORY), *sys.path], root=str(place), name=f"{REGISTRY}/big")
+    code = _PULL.format(path=[str(REPOSITORY), *sys.path], root=str(place), name=f"{chosen.registry}/big")
     contenders["minidock pull"] = (lambda: None, [sys.executable, "-c", code])
     for tool in ("igzip", "gzip"):
         if shutil.which(tool):

@@ -166,6 +166,8 @@ def _bring_layers(
     # The largest first: the last one to end is then a small one.
     order = sorted(jobs, key=lambda job: -job.size)
     size = min(len(order), os.cpu_count() or 1, max(1, config.max_concurrent_downloads))
+    for job in order:
+        job.alone = size == 1
     for job in order[size:]:
         progress(Event(short(job.digest), "Waiting", 0, job.size))
 

@@ -25,7 +25,7 @@ from minidock.errors import MinidockError
 CONNECT_TIMEOUT = 10.0  # seconds to reach a host, TLS handshake included
 READ_TIMEOUT = 60.0  # seconds of silence in the middle of an answer
 MAX_REDIRECTS = 5
-CHUNK = 1 << 20  # bytes per read: large enough that Python's cost per chunk vanishes
+CHUNK = 1 << 18  # bytes per read: Python's cost per chunk is gone, and it still fits the cache
 USER_AGENT = f"minidock/{__version__}"
 
 Body = bytes | Callable[[], Iterable[bytes]]  # a function, because a request may be sent again
