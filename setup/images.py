@@ -280,7 +280,9 @@ def take_stage(work: Path, stage: str, root: Path) -> None:
         # What was left out because its content is the machine's still has to be there.
         for name, mode in (("dev", 0o755), ("proc", 0o755), ("sys", 0o755), ("run", 0o755), ("tmp", 0o1777)):
             entries = [each for each in entries if each[0].name != name] + [directory(name, mode)]
-        entries += [directory(name) for name in ("var/log", "var/cache/apt", "var/lib/apt/lists")]
+        known = {each[0].name for each in entries}
+        places = ("var/log", "var/cache/apt", "var/lib/apt/lists")
+        entries += [directory(name) for name in places if name not in known]
         entries += [file("etc/machine-id", b""), file("etc/hostname", b""), file("etc/resolv.conf", b"")]
     layer = layout.add_layer(entries)
     (work / f"{stage}.json").write_text(

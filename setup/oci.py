@@ -48,12 +48,16 @@ class Layout:
     def add_layer(self, entries: Iterable[tuple[tarfile.TarInfo, bytes | Path | None]]) -> Layer:
         """Write a layer of *entries*: header and content (bytes, a file to read, or None)."""
         temporary = self.directory / f"layer.{os.getpid()}"
+        names: set[str] = set()
         with temporary.open("w+b") as file:
             # mtime=0 and no name: gzip headers are the same each time.
             with gzip.GzipFile(filename="", mode="wb", fileobj=file, compresslevel=6, mtime=0) as packed:
                 plain = _Hashing(packed)
                 with tarfile.open(fileobj=plain, mode="w|", format=tarfile.PAX_FORMAT) as archive:
                     for header, content in entries:
+                        if header.name in names:
+                            raise ValueError(f"{header.name}: twice in one layer, which docker refuses")
+                        names.add(header.name)
                         header.mtime = min(int(header.mtime), self.epoch)
                         header.uname = header.gname = ""
                         _add(archive, header, content)
