@@ -84,7 +84,9 @@ def start(container: Container, attach: Streams | None = None) -> int | None:
             connection = spawner.start_shim(container, _order(container, attach))
             try:
                 frames = protocol.Frames()
-                if protocol.answer(connection, frames) is None:
+                answer = protocol.answer(connection, frames)
+                spawner.reap()
+                if answer is None:
                     raise MinidockError(f"the shim of {container.id[:12]} ended without a word")
             except BaseException:
                 connection.close()
@@ -251,7 +253,7 @@ def remove(container: Container, *, force: bool = False, volumes: bool = False) 
         if container.running():
             raise Conflict(f'cannot remove container "/{container.name}": it was started just now')
         # The name goes first: whoever holds the names' lock sees it with its container, or free.
-        state.vanish(container)
+        files.remove_tree(state.vanish(container))
 
 
 def rename(container: Container, name: str) -> None:

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import json
 import os
-import re
 from collections.abc import Callable, Iterator
+from json.encoder import encode_basestring
 from pathlib import Path
 
 from minidock.containers import timestamps
@@ -19,14 +19,7 @@ from minidock.errors import MinidockError
 
 LONGEST = 16 * 1024  # bytes of one line in one object
 
-_CONTROLS = bytes(range(10)) + bytes(range(11, 32)) + b"\x7f"
-_ESCAPES = {byte: f"\\u{byte:04x}".encode() for byte in _CONTROLS} | {
-    8: b"\\b",
-    9: b"\\t",
-    12: b"\\f",
-    13: b"\\r",
-}
-_INVALID = re.compile("[\udc80-\udcff]")
+_SPECIAL = bytes(range(10)) + bytes(range(11, 32)) + b'"\\'  # what JSON must escape, beside the newline
 
 
 class LogFile:
@@ -42,8 +35,11 @@ class LogFile:
         text = held + data if held else bytes(data)
         end = text.rfind(b"\n") + 1
         rest = text[end:]
-        if len(rest) >= LONGEST:
-            whole = len(rest) // LONGEST * LONGEST
+        if len(rest) >= LONGEST + 4:
+            whole = (len(rest) - 4) // LONGEST * LONGEST
+            for _ in range(3):
+                if rest[whole] & 0xC0 == 0x80:
+                    whole -= 1  # keep a UTF-8 character whole
             end, rest = end + whole, rest[whole:]
         self._unfinished[stream] = rest
         if end:
@@ -70,21 +66,19 @@ def encode(text: bytes, stream: int, time: str) -> bytes:
     """Output as JSON lines. Works on the whole block at once: a line costs nanoseconds, not microseconds."""
     if len(text) > LONGEST and _has_long_line(text):
         return b"".join(encode(piece, stream, time) for piece in _pieces(text))
-    tail = f'","stream":"{"stdout" if stream == 1 else "stderr"}","time":"{time}"}}\n'.encode()
-    if not text.isascii():
-        # Go's way: every invalid byte becomes one U+FFFD.
-        text = _INVALID.sub("\ufffd", text.decode(errors="surrogateescape")).encode()
-    if b"\\" in text:
-        text = text.replace(b"\\", b"\\\\")
-    if b'"' in text:
-        text = text.replace(b'"', b'\\"')
-    if len(text.translate(None, _CONTROLS)) != len(text):
-        for byte, escape in _ESCAPES.items():
-            if byte in text:
-                text = text.replace(bytes((byte,)), escape)
-    ended = text.endswith(b"\n")
-    body = text.replace(b"\n", b"\\n" + tail + b'{"log":"')
-    return b'{"log":"' + (body[: -len(b'{"log":"')] if ended else body + tail)
+    head = '{"log":"'
+    tail = f'","stream":"{"stdout" if stream == 1 else "stderr"}","time":"{time}"}}\n'
+    between = f"\\n{tail}{head}"  # in the place of each newline
+    if text.isascii() and len(text.translate(None, _SPECIAL)) == len(text):
+        body = text.replace(b"\n", between.encode())
+    else:
+        decoded = text.decode(errors="replace")
+        # After the quoting a newline would look like a backslash and an n that were there before.
+        mark = "\x7f" if "\x7f" not in decoded else "\udfff"
+        body = encode_basestring(decoded.replace("\n", mark))[1:-1].replace(mark, between).encode()
+    if text.endswith(b"\n"):  # the last newline has begun a line that does not follow
+        return head.encode() + body[: -len(head)]
+    return head.encode() + body + tail.encode()
 
 
 def _has_long_line(text: bytes) -> bool:

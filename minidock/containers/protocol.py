@@ -83,7 +83,12 @@ def describe(error: BaseException) -> dict[str, Any]:
     if isinstance(error, MinidockError):
         kind = type(error).__name__
         return {"type": kind, "message": error.message, "hint": error.hint, "exit_code": error.exit_code}
-    return {"type": "MinidockError", "message": f"{type(error).__name__}: {error}", "hint": None}
+    # Not foreseen: a bug, or a student's own layer. Name the line, as a traceback would.
+    place, frame = "", error.__traceback__
+    while frame is not None:
+        place = f"{frame.tb_frame.f_code.co_filename}, line {frame.tb_lineno}: "
+        frame = frame.tb_next
+    return {"type": "MinidockError", "message": f"{place}{type(error).__name__}: {error}", "hint": None}
 
 
 def revive(value: dict[str, Any]) -> MinidockError:

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
-from minidock import trace
+from minidock import files, trace
 from minidock.containers import birth, cgroup, etc, mounts, protocol, requests, timestamps
 from minidock.containers.client import Client
 from minidock.containers.console import Console
@@ -30,6 +30,7 @@ from minidock.errors import MinidockError
 from minidock.kernel import syscalls
 
 TITLE = "minidock-shim"
+_A_MOMENT = 0.05  # seconds
 
 
 @dataclass(slots=True)
@@ -93,7 +94,10 @@ class Shim:
             layers.load(Path(self.container.spec.student_layers))
         with trace.recording(self.recorder):
             running = self.running = self._start()
-        write_trace(self.container, self.recorder)
+        if not self.container.spec.auto_remove or (self.container.directory / "trace.jsonl").exists():
+            write_trace(self.container, self.recorder)
+        else:  # it may be gone in a moment, and its trace with it: then it need not be held up by writing one
+            self.loop.after(_A_MOMENT, lambda: write_trace(self.container, self.recorder))
         while not running.ended:
             self.loop.turn()
         self._end(running)
@@ -173,8 +177,9 @@ class Shim:
     def _last_words(self, state: State, **message: Any) -> None:
         """Record the end or vanish, let the lock go, then tell all who wait."""
         state.pid = 0
+        parting = None
         if self.container.spec.auto_remove:
-            vanish(self.container)
+            parting = vanish(self.container)
         else:
             self.container.write_state(state)
             with contextlib.suppress(FileNotFoundError):
@@ -188,6 +193,8 @@ class Shim:
             clients += [*self.running.waiters, *self.running.log_readers, *self.running.console.clients]
         for client in clients:
             client.finish(**message)
+        if parting is not None:  # nobody sees it any more, so nobody needs to wait for it
+            files.remove_tree(parting)
         while any(not client.closed for client in clients):  # the slow ones may still read
             self.loop.turn()
 

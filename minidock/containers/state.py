@@ -217,14 +217,14 @@ def release(root: Path, name: str, identifier: str) -> None:
 # --- the end -------------------------------------------------------------------------------------
 
 
-def vanish(container: Container) -> None:
-    """Remove a container's directory and name. To others it is gone in one step (a rename)."""
+def vanish(container: Container) -> Path:
+    """Take a container out of sight: to others it is gone in one step. Returns what is left to delete."""
     name = container.spec.name
     parting = container.directory.with_name(f".removing-{container.id}")
     with contextlib.suppress(FileNotFoundError):
         os.rename(container.directory, parting)
     release(container.root, name, container.id)
-    files.remove_tree(parting)
+    return parting
 
 
 def reconcile(container: Container) -> None:
@@ -241,7 +241,7 @@ def reconcile(container: Container) -> None:
         for left in ("shim.sock",):
             (container.directory / left).unlink(missing_ok=True)
         if container.spec.auto_remove:
-            vanish(container)
+            files.remove_tree(vanish(container))
             return
         state.status, state.pid, state.exit_code = "exited", 0, 137
         state.error = "the shim of this container was killed"

@@ -252,3 +252,36 @@ def test_trace_tells_the_birth(box):
     text = (ran.container.directory / "trace.jsonl").read_text()
     assert "hush" not in text
     assert (ran.container.directory / "trace.jsonl").stat().st_mode & 0o777 == 0o600
+
+
+def test_a_students_layer_runs_instead_of_ours(box, overlay_dir):
+    mydock = overlay_dir / "mydock"
+    mydock.mkdir()
+    own = (
+        "from minidock.kernel import syscalls\n"
+        "def set_hostname(name, domain=''):\n"
+        "    syscalls.sethostname('mine-' + name)\n"
+    )
+    (mydock / "namespaces.py").write_text(own)
+    assert box.run("hostname", hostname="x", student_layers=str(mydock)).text == "mine-x\n"
+    (mydock / "namespaces.py").write_text(own.replace("mine-", "edited-"))
+    ran = box.run("hostname", hostname="x", student_layers=str(mydock))
+    assert ran.text == "edited-x\n"
+    from minidock import trace
+
+    steps = trace.read(ran.container.directory / "trace.jsonl")
+    assert [step.source for step in steps if step.operation == "sethostname"] == [
+        str(mydock / "namespaces.py")
+    ]
+    assert box.run("hostname", hostname="x").text == "x\n"  # the spawner itself is not changed
+
+
+def test_a_students_mistake_is_named(box, overlay_dir):
+    mydock = overlay_dir / "mydock"
+    mydock.mkdir()
+    (mydock / "rootfs.py").write_text("def pivot_into(new_root):\n    raise ValueError('my mistake')\n")
+    with pytest.raises(MinidockError, match="rootfs.py, line 2: ValueError: my mistake"):
+        box.run("true", student_layers=str(mydock))
+    (mydock / "rootfs.py").write_text("def pivot_into(new_root)\n")
+    with pytest.raises(MinidockError, match="line"):
+        box.run("true", student_layers=str(mydock))

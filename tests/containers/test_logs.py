@@ -24,10 +24,7 @@ def test_encoding_is_json(pieces):
     data = b"".join(pieces)
     lines = logs.encode(data, 1, "now").decode().split("\n")[:-1] if data else []
     values = [json.loads(line) for line in lines]
-    text = data.decode(errors="surrogateescape")
-    assert "".join(value["log"] for value in values) == "".join(
-        "\ufffd" if "\udc80" <= letter <= "\udcff" else letter for letter in text
-    )
+    assert "".join(value["log"] for value in values) == data.decode(errors="replace")
     assert all("\n" not in value["log"][:-1] for value in values)
 
 
@@ -37,6 +34,15 @@ def test_long_lines_are_cut_between_characters():
     assert "".join(values).encode() == data
     assert all(len(value.encode()) <= logs.LONGEST for value in values)
     assert "\ufffd" not in "".join(values)
+
+
+def test_a_long_line_in_many_pieces_stays_whole(tmp_path):
+    log = logs.LogFile(tmp_path / "log.json")
+    data = ("xé€😀" * 20_000).encode() + b"\n"
+    for start in range(0, len(data), 1000):
+        log.write(1, data[start : start + 1000])
+    log.close()
+    assert b"".join(entry[1] for entry in logs.read(tmp_path / "log.json")) == data
 
 
 @pytest.fixture

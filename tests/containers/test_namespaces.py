@@ -76,3 +76,8 @@ def test_exec_follows_the_shared_namespaces(box):
     container = box.service(namespaces=Namespaces(network=same, pid=same))
     script = "readlink /proc/self/ns/net; readlink /proc/self/ns/pid"
     assert box.exec(container, "sh", "-c", script).out == box.exec(other, "sh", "-c", script).out
+
+
+def test_any_user_may_ping_and_serve_low_ports(box):
+    script = "cat /proc/sys/net/ipv4/ip_unprivileged_port_start /proc/sys/net/ipv4/ping_group_range"
+    assert box.sh(script, user="nobody").text.split() == ["0", "0", "2147483647"]
