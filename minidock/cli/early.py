@@ -31,8 +31,11 @@ class _Later(ModuleType):
         return getattr(importlib.import_module(self.__name__), name)
 
 
-if "inspect" not in sys.modules:
-    sys.modules["inspect"] = _Later("inspect")
+# The others are imported by modules of Python that need them for one function which we never call
+# (pathlib → urllib.parse → ipaddress, socket → selectors), and by ours for something rare (shutil).
+for _name in ("inspect", "ipaddress", "selectors", "shutil"):
+    if _name not in sys.modules:
+        sys.modules[_name] = _Later(_name)
 
 import dataclasses  # noqa: E402 (with the stand-in in place)
 
