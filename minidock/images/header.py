@@ -82,10 +82,7 @@ def parse(header: bytes, known: dict[bytes, int]) -> tuple[Entry, bytes]:
     entry = Entry(name, kind, known[mode] & 0o7777, known[uid], known[gid])
     entry.mtime = number_of(mtime) * _SECOND
     entry.size = entry.stored = number_of(size)
-    if kind == FILE:
-        if name.endswith(b"/"):  # how tar wrote directories before it had a type for them
-            entry.kind = DIRECTORY
-    elif kind in KINDS:
+    if kind in KINDS and kind != FILE:
         entry.link = link.partition(b"\0")[0]
         if kind in (CHARACTER, BLOCK_DEVICE):
             entry.device = _device(number_of(major), number_of(minor))

@@ -126,6 +126,10 @@ class Reader:
             header.extend(entry, extension, self._globals)
         entry.name = long_name or entry.name
         entry.link = long_link or entry.link
+        # How tar wrote directories before it had a type for them. The whole name decides: Go puts "dir/" into
+        # the header of "dir/世界", because it leaves out what is not ASCII.
+        if entry.kind == FILE and entry.name.endswith(b"/"):
+            entry.kind = DIRECTORY
         self._begin_content(entry.stored)
         if entry.kind == FILE and sparse.is_sparse(extension):
             self._left -= sparse.read_pax_map(entry, extension, repeated, self.read)

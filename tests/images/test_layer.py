@@ -535,3 +535,16 @@ print(next(line for line in open("/proc/self/status") if line.startswith("VmHWM"
     )
     assert (root / "target" / "big").stat().st_size == 256 << 20
     assert int(done.stdout) <= 40 << 10  # KiB
+
+
+@pytest.mark.parametrize(("name", "directory"), [("t/é世界", False), ("t/plain", False), ("t/old/", True)])
+def test_a_name_that_only_pax_can_say(root: Path, name: str, directory: bool) -> None:
+    """Go's tar leaves out of the header's name what is not ASCII, so that it may end in a slash."""
+    archive = io.BytesIO()
+    with tarfile.open(fileobj=archive, mode="w", format=tarfile.PAX_FORMAT) as writer:
+        entry = tarfile.TarInfo("t/")
+        entry.type, entry.size, entry.pax_headers = tarfile.REGTYPE, 0 if directory else 5, {"path": name}
+        writer.addfile(entry, io.BytesIO(b"hello"))
+    layer.apply_layer(io.BytesIO(archive.getvalue()), root / "tree")
+    made = root / "tree" / name
+    assert made.is_dir() if directory else made.read_text() == "hello"
