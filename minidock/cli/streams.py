@@ -49,7 +49,7 @@ def exec_(context: Context, values: Values, arguments: list[str]) -> int:
         detach=values["detach"],
         privileged=values["privileged"],
     )
-    return max(code, 0)
+    return _ended(code)
 
 
 def attach(context: Context, values: Values, arguments: list[str]) -> int:
@@ -59,9 +59,15 @@ def attach(context: Context, values: Values, arguments: list[str]) -> int:
     stdin = spec.open_stdin and not values["no-stdin"]
     use = terminal_streams(values, stdin=stdin, tty=spec.tty)
     code = context.engine.attach(container.id, use)
+    return _ended(code)
+
+
+def _ended(code: int) -> int:
+    """The exit code of who watched to the end, or 1, as Docker's, of who left with the detach keys."""
     if code < 0:
         print("read escape sequence", file=sys.stderr)
-    return max(code, 0)
+        return 1
+    return code
 
 
 def logs(context: Context, values: Values, arguments: list[str]) -> int:
