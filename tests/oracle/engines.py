@@ -66,6 +66,7 @@ def runner(command: list[str], environment: dict[str, str], *, checked: bool = T
             assert done.returncode == 0, f"{command[0]} {arguments}: {done.stdout!r}{done.stderr!r}"
         return done
 
+    run.command, run.environment = command, environment  # type: ignore[attr-defined]  # for a terminal's sake
     return run
 
 
@@ -243,7 +244,4 @@ def twins(twin_root: Path, dockerd: Run, session_base: Path) -> tuple[Run, Run]:
     saved = ours("save", "busybox", text=False, check=True).stdout
     dockerd("load", input=saved, text=False)
 
-    def docker(*arguments: str | Path, check: bool = False, **more: Any) -> Any:
-        return dockerd(*arguments, check=check, **more)
-
-    return docker, ours
+    return runner(dockerd.command, dockerd.environment, checked=False), ours  # type: ignore[attr-defined]
