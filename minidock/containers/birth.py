@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from minidock import trace
-from minidock.containers import channel, child, etc, launcher, program
+from minidock.containers import channel, child, etc, launcher, program, user_namespace
 from minidock.containers.channel import Channel
 from minidock.containers.spec import Spec
 from minidock.containers.state import Container
@@ -75,7 +75,11 @@ def bear(
     Raises what the child reports; then nothing of it is left.
     """
     spec = container.spec
-    wanted, joins = _namespaces(container)
+    make, joins = _namespaces(container)
+    if spec.namespaces.user == "private":
+        with user_namespace.hold(make) as held:
+            joins += held
+            make -= {kind for kind, _ in held}
     pid_join = next((descriptor for kind, descriptor in joins if kind == "pid"), None)
     ends = Ends(spec.tty, spec.open_stdin)
     ours, theirs = channel.pair()
@@ -89,7 +93,7 @@ def bear(
         syscalls.pidfd_open(os.getpid()),
         [each for each in joins if each[0] != "pid"],
     )
-    pid = _clone(wanted, pid_join)
+    pid = _clone(namespaces.flags(make), pid_join)
     if pid == 0:
         child.live(birth)
     theirs.close()
@@ -121,7 +125,15 @@ def join(
     ends = Ends(tty, stdin)
     ours, theirs = channel.pair()
     joining = child.Joining(
-        init, wanted, theirs, ends.inside, tty, size, launcher.sealed(), syscalls.pidfd_open(os.getpid())
+        init,
+        wanted,
+        theirs,
+        ends.inside,
+        tty,
+        size,
+        launcher.sealed(),
+        syscalls.pidfd_open(os.getpid()),
+        container.spec.namespaces.user == "private",
     )
     descriptor = os.open(f"/proc/{init}/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
     try:
@@ -209,8 +221,8 @@ class Ends:
                 os.close(descriptor)
 
 
-def _namespaces(container: Container) -> tuple[int, list[tuple[str, int]]]:
-    """Which namespaces to make (clone's flags), and which to join.
+def _namespaces(container: Container) -> tuple[set[str], list[tuple[str, int]]]:
+    """Which namespaces to make, and which to join.
 
     With another's ipc namespace comes its /dev/shm: for that its mount namespace is in the list as ``shm``.
     """
@@ -229,7 +241,7 @@ def _namespaces(container: Container) -> tuple[int, list[tuple[str, int]]]:
                 joins.append(("shm", os.open(f"/proc/{pid}/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)))
         elif choice != "host":
             make.add(kind)
-    return namespaces.flags(make), joins
+    return make, joins
 
 
 def _running(container: Container, identifier: str) -> int:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from minidock import trace
-from minidock.containers import etc, mounts, terminal
+from minidock.containers import etc, mounts, terminal, user_namespace
 from minidock.containers.channel import Channel, Messenger
 from minidock.containers.program import Program, become
 from minidock.containers.spec import Mount, Spec
@@ -61,6 +61,7 @@ class Joining:
     size: tuple[int, int] | None
     launch: int
     shim: int
+    private_users: bool = False
 
 
 def live(birth: Birth) -> NoReturn:
@@ -91,10 +92,15 @@ def live_beside(joining: Joining) -> NoReturn:
         os.setsid()
         with trace.recording(Messenger(joining.channel)):
             joining.channel.wait()
+            user = None
+            if joining.private_users:
+                user = os.open(f"/proc/{joining.init}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
             enter_container(joining.init)
             if joining.tty:
                 master, slave = terminal.open_pair()
                 _use_terminal(joining, master, slave)
+            if user is not None:
+                _enter_user_namespace(user, joining)
             become(joining.program, joining.stdio, joining.channel, joining.launch, joining.shim)
     except BaseException as error:
         joining.channel.report(error)
@@ -117,16 +123,19 @@ def enter_container(init: int) -> None:
 
 def _build(birth: Birth) -> None:
     container, spec = birth.container, birth.container.spec
-    syscalls.forbid_imports()  # pivot_root will do it; here it costs nothing, since the shim is not ready
-    shared_memory = []
+    shared_memory, user = [], None
     for kind, descriptor in birth.joins:
         if kind == "shm":
             shared_memory = [mounts.take_shared_memory(descriptor)]
+        elif kind == "user":
+            user = descriptor  # last of all: it gives up the power to mount
         else:
             namespaces.join(Path(f"/proc/self/fd/{descriptor}"), {kind})
-    taken = mounts.take(container.root, [*etc.mounts(container), *_init_mount(spec), *spec.mounts])
+    wanted = [*etc.mounts(container), *_init_mount(spec), *spec.mounts]
+    taken = mounts.take(container.root, wanted, user)
     rootfs.isolate_mounts()
-    merged = mount_root(container)
+    merged = mount_root(container, user)
+    syscalls.forbid_imports()  # pivot_root will do it; here it costs nothing, since the shim is not ready
     birth.channel.wait()  # until the shim has moved us into our cgroup: what follows shows it
     own_cgroup = spec.namespaces.cgroup == "private" and cgroups.detect() == "v2"
     if own_cgroup:
@@ -149,10 +158,27 @@ def _build(birth: Birth) -> None:
     if spec.tty:
         _open_terminal(birth)
     _protect(spec)
+    if user is not None:
+        _enter_user_namespace(user, birth)
 
 
-def mount_root(container: Container) -> Path:
-    """Stack the image's layers and the container's own; returns the directory of the result."""
+def _enter_user_namespace(descriptor: int, newborn: Birth | Joining) -> None:
+    """Become the container's root, who has power over the container only. Nothing is mounted after this."""
+    directory = newborn.program.working_directory
+    if newborn.program.make_directory and not os.path.exists(directory):
+        os.makedirs(directory)
+        user_namespace.give(Path(directory))
+    for each in newborn.stdio:
+        if each is not None:
+            user_namespace.give(each)
+    namespaces.join(Path(f"/proc/self/fd/{descriptor}"), {"user"})
+
+
+def mount_root(container: Container, user: int | None = None) -> Path:
+    """Stack the image's layers and the container's own; returns the directory of the result.
+
+    *user* is the user namespace whose ids the files are to have.
+    """
     root, directory = container.root, container.directory
     layers = [root / "layers" / name.rpartition(":")[2] for name in reversed(container.spec.layers)]
     if len(layers) < overlay.MOST_LAYERS:
@@ -163,8 +189,14 @@ def mount_root(container: Container) -> Path:
             f"the layer sha256:{missing.name[:12]}… of {container.spec.image} is not on disk",
             hint=f"minidock pull {container.spec.image}",
         )
-    merged = directory / "merged"
-    overlay.mount_overlay(layers, merged, directory / "upper", directory / "work")
+    merged, upper, work = (directory / name for name in ("merged", "upper", "work"))
+    if user is not None:
+        layers = user_namespace.map_layers(layers, merged, user)
+        merged = merged / "root"
+        merged.mkdir()
+        user_namespace.give(upper)
+        user_namespace.give(work)
+    overlay.mount_overlay(layers, merged, upper, work)
     return merged
 
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from minidock import trace
+from minidock.containers import user_namespace
 from minidock.containers.spec import Mount
 from minidock.errors import InvalidInput
 from minidock.kernel import rootfs, syscalls
@@ -83,10 +84,11 @@ def prepare_sources(root: Path, mounts: list[Mount]) -> None:
 
 
 @trace.mechanism(lesson=10)
-def take(root: Path, mounts: list[Mount]) -> list[Taken]:
+def take(root: Path, mounts: list[Mount], user: int | None = None) -> list[Taken]:
     """Take hold of volumes and host directories while the host's mounts are still in sight.
 
-    In the order in which they are to be mounted: parents before what lies inside them.
+    In the order in which they are to be mounted: parents before what lies inside them. With *user*, a
+    user namespace, named volumes belong to the container's root; the host's directories stay the host's.
     """
     taken = []
     for mount in sorted(mounts, key=lambda each: os.path.normpath(each.target).count("/")):
@@ -94,6 +96,9 @@ def take(root: Path, mounts: list[Mount]) -> list[Taken]:
             taken.append(Taken(mount))
             continue
         source = os.path.realpath(mount.source if mount.kind == "bind" else volume_path(root, mount.source))
+        if user is not None and mount.kind == "volume":
+            taken.append(Taken(mount, user_namespace.open_mapped(Path(source), user)))
+            continue
         _check_propagation(mount, source)
         flags = syscalls.OPEN_TREE_CLONE | syscalls.OPEN_TREE_CLOEXEC | syscalls.AT_RECURSIVE
         tree = syscalls.open_tree(syscalls.AT_FDCWD, source, flags)
@@ -105,8 +110,9 @@ def take_shared_memory(namespace: int) -> Taken:
     """Take another container's /dev/shm, to go with its ipc namespace.
 
     *namespace* is its mount namespace: a mount can be copied only from inside the namespace it is in. So
-    this process goes there for a moment; it must be one that imports nothing any more.
+    this process goes there for a moment; it must not import anything there.
     """
+    syscalls.forbid_imports()
     home = os.open("/proc/self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
     try:
         syscalls.setns(namespace, syscalls.CLONE_NEWNS)

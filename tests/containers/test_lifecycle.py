@@ -280,7 +280,7 @@ def test_a_students_mistake_is_named(box, overlay_dir):
     mydock = overlay_dir / "mydock"
     mydock.mkdir()
     (mydock / "rootfs.py").write_text("def pivot_into(new_root):\n    raise ValueError('my mistake')\n")
-    with pytest.raises(MinidockError, match="rootfs.py, line 2: ValueError: my mistake"):
+    with pytest.raises(MinidockError, match=r"rootfs\.py, line 2: ValueError: my mistake"):
         box.run("true", student_layers=str(mydock))
     (mydock / "rootfs.py").write_text("def pivot_into(new_root)\n")
     with pytest.raises(MinidockError, match="line"):
