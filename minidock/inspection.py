@@ -120,8 +120,8 @@ def host_config_json(spec: Spec) -> Json:
         "PortBindings": {},
         "RestartPolicy": {"Name": "no", "MaximumRetryCount": 0},
         "AutoRemove": spec.auto_remove,
-        "CapAdd": security.cap_add or None,
-        "CapDrop": security.cap_drop or None,
+        "CapAdd": _capabilities(security.cap_add),
+        "CapDrop": _capabilities(security.cap_drop),
         "CgroupnsMode": spaces.cgroup,
         "GroupAdd": spec.group_add or None,
         "IpcMode": spaces.ipc,
@@ -158,6 +158,12 @@ def host_config_json(spec: Spec) -> Json:
         "MaskedPaths": _paths(spec, security.masked_paths, rootfs.MASKED_PATHS),
         "ReadonlyPaths": _paths(spec, security.readonly_paths, rootfs.READONLY_PATHS),
     }
+
+
+def _capabilities(names: list[str]) -> list[str] | None:
+    """``net_admin`` → ``CAP_NET_ADMIN``, each once, as Docker's client sends them."""
+    upper = {name.upper().removeprefix("CAP_") for name in names}
+    return sorted(name if name == "ALL" else f"CAP_{name}" for name in upper) or None
 
 
 def _paths(spec: Spec, chosen: list[str] | None, default: Iterable[str]) -> list[str] | None:
