@@ -25,6 +25,10 @@ def _writing(path: str | None, verb: str) -> Iterator[IO[bytes]]:
         yield sys.stdout.buffer
         sys.stdout.buffer.flush()
         return
+    if os.path.lexists(path) and (os.path.islink(path) or not os.path.isfile(path)):
+        with open(path, "wb") as file:  # -o /dev/null: a rename would put a file in the device's place
+            yield file
+        return
     temporary = f"{path}.{os.getpid()}.part"
     try:
         with open(temporary, "wb") as file:
