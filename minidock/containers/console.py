@@ -124,13 +124,13 @@ class Console:
             return 0
         stream = self._outputs[descriptor]
         data = view[:count]
-        for client in tuple(self.clients):
-            if stream in client.wants:
-                client.send(stream, data)
-        if self._log is not None:
+        if self._log is not None:  # first: a line that someone was shown is in the log, whoever is killed
             self._log.write(stream, data)
             if self.on_log is not None:
                 self.on_log()
+        for client in tuple(self.clients):
+            if stream in client.wants:
+                client.send(stream, data)
         return count
 
     def balance(self) -> None:
