@@ -36,14 +36,21 @@ _warm: dict[tuple[int, ...], socket.socket] = {}  # one spawner for each set of 
 
 def start_shim(container: Container, order: Order) -> socket.socket:
     """Start the shim of *container*; returns the connection on which it reports and serves its starter."""
-    ours, theirs = socket.socketpair()
-    with theirs:
-        if _may_fork():
-            reap()
-            _forked.append(fork(container, order, theirs))
-        else:
-            _ask_spawner(container, order, theirs)
-    return ours
+    for _ in range(2):
+        ours, theirs = socket.socketpair()
+        with theirs:
+            if _may_fork():
+                reap()
+                _forked.append(fork(container, order, theirs))
+                return ours
+            answered = _ask_spawner(container, order, theirs)
+        # A spawner that was killed may have forked the shim before it could say so, and a second shim
+        # would start the container again when the first is done. Only when nobody holds the other end
+        # of our connection any more, there is none.
+        if answered or ours.recv(1, socket.MSG_PEEK):
+            return ours
+        ours.close()
+    raise MinidockError("the spawner does not answer", hint="Try again; see minidock doctor.")
 
 
 def reap() -> None:
@@ -98,25 +105,19 @@ def _wake_cgroups() -> None:
 # --- the asking side -----------------------------------------------------------------------------
 
 
-def _ask_spawner(container: Container, order: Order, connection: socket.socket) -> None:
+def _ask_spawner(container: Container, order: Order, connection: socket.socket) -> bool:
+    """Whether the spawner says that it has forked the shim; if not, it was killed."""
+    request = {"root": str(container.root), "id": container.id, "attach": order.attach, "size": order.size}
     with _guard:
-        for attempt in (1, 2):
-            spawner = _spawner()
-            request = {
-                "root": str(container.root),
-                "id": container.id,
-                "attach": order.attach,
-                "size": order.size,
-            }
-            try:
-                socket.send_fds(spawner, [json.dumps(request).encode()], [connection.fileno()])
-                if spawner.recv(16) == b"ok":
-                    return
-            except OSError:
-                pass
-            _forget(spawner)  # it was killed: make another
-            if attempt == 2:
-                raise MinidockError("the spawner does not answer", hint="Try again; see minidock doctor.")
+        spawner = _spawner()
+        try:
+            socket.send_fds(spawner, [json.dumps(request).encode()], [connection.fileno()])
+            if spawner.recv(16) == b"ok":
+                return True
+        except OSError:
+            pass
+        _forget(spawner)  # the next one who asks makes another
+        return False
 
 
 def _namespaces_now() -> tuple[int, ...]:
