@@ -33,7 +33,9 @@ class Home:
         for directory in (self.root, self.layers, self.temporary):
             if not directory.is_dir():
                 os.makedirs(directory, 0o700, exist_ok=True)
-        self.layout.create()
+        if not self.layout.exists():
+            with files.lock(self.root / "images.lock"):  # else an empty index might replace another's
+                self.layout.create()
 
     @contextmanager
     def lock(self, *, shared: bool = False) -> Iterator[None]:

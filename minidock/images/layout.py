@@ -138,6 +138,8 @@ class Layout:
 
     def write_entries(self, entries: list[Entry]) -> None:
         """Replace index.json, atomically and durably. The caller holds the exclusive lock."""
+        for left in self.path.glob(".index.json.*"):  # by a process that was killed here
+            left.unlink(missing_ok=True)
         index = {
             "schemaVersion": 2,
             "mediaType": OCI_INDEX,
@@ -145,10 +147,11 @@ class Layout:
         }
         files.write_json(self.index_file, index, mode=0o644)
 
+    def exists(self) -> bool:
+        return self.index_file.exists() and self.blobs.is_dir()
+
     def create(self) -> None:
-        """Make the layout when it is not there yet."""
-        if self.index_file.exists() and self.blobs.is_dir():
-            return
+        """Make the layout when it is not there yet. The caller holds the exclusive lock."""
         self.blobs.mkdir(parents=True, exist_ok=True)
         if not (self.path / "oci-layout").exists():
             version = json.dumps({"imageLayoutVersion": "1.0.0"}).encode()

@@ -195,12 +195,15 @@ class Transaction:
         if blobs or layers:
             self._home.sync()
         with self._home.lock():
+            killed = dead(self._home.temporary)
             self._move_in(blobs, layers)
             if self._staged:
                 entries = self._home.layout.entries()
                 for entry, names in self._staged:
                     entries = with_names(entries, entry, names)
                 self._home.layout.write_entries(entries)
+        for directory in killed:  # what a killed pull or load had unpacked
+            files.remove_tree(directory)
 
     def _move_in(self, blobs: list[str], layers: list[str]) -> None:
         for name in blobs:  # replaces a damaged copy, too
