@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
@@ -13,12 +14,26 @@ from typing import Any
 
 from minidock.errors import MinidockError, NotFound
 
+FULL = (errno.ENOSPC, errno.EDQUOT)  # the disk is full, or what we may take of it
 
-def write_bytes(path: Path, data: bytes, *, mode: int = 0o600, sync: bool = True) -> None:
+
+def write_bytes(
+    path: Path, data: bytes, *, mode: int = 0o600, sync: bool = True, squeeze: bool = False
+) -> None:
     """Replace *path* by *data* in one step: readers see the old content or the new, never a part.
 
-    With *sync* the file and its directory are on disk when this returns.
+    With *sync* the file and its directory are on disk when this returns. With *squeeze* a small file is
+    written where it stands when the disk is full: what follows must not fail for the want of a block.
     """
+    try:
+        _replace(path, data, mode, sync)
+    except OSError as error:
+        if not squeeze or error.errno not in FULL or not path.exists():
+            raise
+        _squeeze(path, data)
+
+
+def _replace(path: Path, data: bytes, mode: int, sync: bool) -> None:
     temporary = path.with_name(f".{path.name}.{os.getpid()}.{os.urandom(4).hex()}")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
     try:
@@ -35,9 +50,22 @@ def write_bytes(path: Path, data: bytes, *, mode: int = 0o600, sync: bool = True
         sync_directory(path.parent)
 
 
-def write_json(path: Path, value: Any, *, mode: int = 0o600, sync: bool = True) -> None:
+def _squeeze(path: Path, data: bytes) -> None:
+    """Overwrite *path* inside the block that it has: one write(2), padded so that nothing old shows."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        os.pwrite(descriptor, data.ljust(os.fstat(descriptor).st_size), 0)
+        os.ftruncate(descriptor, len(data))
+    finally:
+        os.close(descriptor)
+
+
+def write_json(
+    path: Path, value: Any, *, mode: int = 0o600, sync: bool = True, squeeze: bool = False
+) -> None:
     """Write *value* as JSON, atomically (see :func:`write_bytes`)."""
-    write_bytes(path, json.dumps(value, indent=1, ensure_ascii=False).encode() + b"\n", mode=mode, sync=sync)
+    data = json.dumps(value, indent=1, ensure_ascii=False).encode() + b"\n"
+    write_bytes(path, data, mode=mode, sync=sync, squeeze=squeeze)
 
 
 def read_json(path: Path) -> Any:
@@ -81,7 +109,8 @@ def is_locked(path: Path) -> bool:
     except FileNotFoundError:
         return False
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        # Shared: two who ask at the same time must not take each other for the holder.
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return True
     else:
@@ -93,13 +122,16 @@ def is_locked(path: Path) -> bool:
 def remove_tree(path: Path) -> None:
     """Remove *path* and what is below it; nothing happens when it is already gone.
 
-    Never follows a symbolic link and never leaves the tree.
+    Never follows a symbolic link and never leaves the tree. Several processes may do it at once.
     """
     try:
-        shutil.rmtree(path)
-    except FileNotFoundError:
-        if path.exists():  # something below vanished while we walked: go on with the rest
-            remove_tree(path)
+        while True:
+            try:
+                shutil.rmtree(path)
+                return
+            except FileNotFoundError:
+                if not path.exists():
+                    return  # else something below vanished while we walked: go on with the rest
     except RecursionError:  # deeper than Python goes: a hostile archive, or mkdir in a loop
         _flatten(path)
         shutil.rmtree(path)
