@@ -42,6 +42,10 @@ def find(root: Path) -> Iterator[Leftover]:
             yield Leftover("container", f"{container.id[:12]}: its shim was killed", str(container.directory))
         if not container.alive() and (container.directory / "shim.sock").exists():
             yield Leftover("file", "socket of a shim that is gone", str(container.directory / "shim.sock"))
+    if (making := root / "containers" / state.MAKING).exists() and not files.is_locked(
+        making.parent / ".lock"
+    ):
+        yield Leftover("file", "container half made", str(making))
     for path in sorted((root / "containers").glob(".removing-*")):
         yield Leftover("file", "container half removed", str(path))
     for path in sorted((root / "names").glob("*")):
@@ -49,6 +53,9 @@ def find(root: Path) -> Iterator[Leftover]:
             yield Leftover("file", "name of a container that is gone", str(path))
     for path in transaction.dead(root / "tmp"):
         yield Leftover("file", "pull, load or build that was killed", str(path))
+    if not files.is_locked(root / "images.lock"):
+        for path in sorted((root / "images").glob(".index.json.*")):
+            yield Leftover("file", "list of images, not finished", str(path))
     for path in sorted((root / "tmp").glob("garbage-*")):
         yield Leftover("file", "removed content, not yet deleted", str(path))
     for directory in _cgroup_directories(root):

@@ -182,7 +182,7 @@ def mount_root(container: Container, user: int | None = None) -> Path:
     root, directory = container.root, container.directory
     layers = [root / "layers" / name.rpartition(":")[2] for name in reversed(container.spec.layers)]
     if len(layers) < overlay.MOST_LAYERS:
-        layers.insert(0, etc.init_layer(root))
+        layers.insert(0, etc.init_layer(container))
     missing = next((layer for layer in layers if not layer.is_dir()), None)
     if missing is not None:
         raise MinidockError(

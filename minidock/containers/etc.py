@@ -70,16 +70,17 @@ def _read(path: str) -> str:
         return ""
 
 
-def init_layer(root: Path) -> Path:
+def init_layer(owner: Container) -> Path:
     """The layer between image and container that has the mount points every container needs.
 
     Made once for a state root. With it, mounting /proc, /dev and the files of /etc changes nothing in
     the container's own layer, and `diff` shows only what its programs did. (Docker has the same.)
     """
-    layer = root / "containers" / ".init"
+    layer = owner.root / "containers" / ".init"
     if layer.is_dir():
         return layer
-    making = layer.with_name(f".init.{os.getpid()}.{os.urandom(4).hex()}")
+    making = owner.directory / ".init"  # of a start that is killed, nothing outlives the container
+    files.remove_tree(making)
     for directory in ("dev/pts", "dev/shm", "dev/mqueue", "proc", "sys", "etc"):
         (making / directory).mkdir(parents=True)
     for name in NAMES:

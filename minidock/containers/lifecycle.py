@@ -36,8 +36,7 @@ def create(root: Path, spec: Spec) -> Container:
     with state.names_lock(root):
         if not spec.name:
             spec.name = names.generate(lambda name: state.named(root, name) is not None)
-        making = container.directory.with_name(f".making-{spec.id}")
-        making.mkdir(mode=0o700)
+        making = state.make_room(root)
         try:
             for directory in ("upper", "work", "merged"):
                 (making / directory).mkdir(mode=0o755)
@@ -87,6 +86,7 @@ def start(container: Container, attach: Streams | None = None) -> int | None:
                 answer = protocol.answer(connection, frames)
                 spawner.reap()
                 if answer is None:
+                    state.bury(container)
                     raise MinidockError(f"the shim of {container.id[:12]} ended without a word")
             except BaseException:
                 connection.close()
@@ -252,6 +252,7 @@ def remove(container: Container, *, force: bool = False, volumes: bool = False) 
     with contextlib.suppress(NotFound if force else ()), container.lock():  # type: ignore[arg-type]
         if container.running():
             raise Conflict(f'cannot remove container "/{container.name}": it was started just now')
+        state.clear(container)  # where a shim was killed before its container ran
         # The name goes first: whoever holds the names' lock sees it with its container, or free.
         files.remove_tree(state.vanish(container))
 

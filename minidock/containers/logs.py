@@ -14,9 +14,11 @@ from collections.abc import Callable, Iterator
 from json.encoder import encode_basestring
 from pathlib import Path
 
+from minidock import files
 from minidock.containers import timestamps
 from minidock.errors import MinidockError
 
+_GAP = b"minidock: the disk was full, %d blocks of output are not in this log\n"
 LONGEST = 16 * 1024  # bytes of one line in one object
 
 _SPECIAL = bytes(range(10)) + bytes(range(11, 32)) + b'"\\'  # what JSON must escape, beside the newline
@@ -28,6 +30,7 @@ class LogFile:
     def __init__(self, path: Path) -> None:
         self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o640)
         self._unfinished = {1: b"", 2: b""}  # the last line of each stream, not yet ended
+        self._lost = 0  # blocks of output that the full disk did not take
 
     def write(self, stream: int, data: bytes | memoryview) -> None:
         """Log output of *stream* (1 or 2). A line without its end waits for it."""
@@ -57,9 +60,20 @@ class LogFile:
         os.close(self._descriptor)
 
     def _append(self, data: bytes) -> None:
+        """Add whole entries, or none: where the disk is full, the container goes on without its log."""
+        if self._lost:  # now there may be room again; the log says where it has a gap
+            data = encode(_GAP % self._lost, 2, timestamps.now()) + data
         view = memoryview(data)
-        while view:
-            view = view[os.write(self._descriptor, view) :]
+        before = os.fstat(self._descriptor).st_size
+        try:
+            while view:
+                view = view[os.write(self._descriptor, view) :]
+            self._lost = 0
+        except OSError as error:
+            if error.errno not in files.FULL:
+                raise
+            os.ftruncate(self._descriptor, before)
+            self._lost += 1
 
 
 def encode(text: bytes, stream: int, time: str) -> bytes:

@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from minidock import files
 from minidock.errors import Conflict, InvalidInput, KernelError, MinidockError, NotFound
 
 STDIN, STDOUT, STDERR, CONTROL = 0, 1, 2, 3
@@ -83,6 +84,13 @@ def describe(error: BaseException) -> dict[str, Any]:
     if isinstance(error, MinidockError):
         kind = type(error).__name__
         return {"type": kind, "message": error.message, "hint": error.hint, "exit_code": error.exit_code}
+    if isinstance(error, OSError) and error.errno in files.FULL:
+        where = f"{error.filename}: " if error.filename else ""
+        return {
+            "type": "MinidockError",
+            "message": f"{where}{os.strerror(error.errno).lower()}",
+            "hint": None,
+        }
     # Not foreseen: a bug, or a student's own layer. Name the line, as a traceback would.
     place, frame = "", error.__traceback__
     while frame is not None:

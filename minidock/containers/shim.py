@@ -181,9 +181,9 @@ class Shim:
         if self.container.spec.auto_remove:
             parting = vanish(self.container)
         else:
-            self.container.write_state(state)
-            with contextlib.suppress(FileNotFoundError):
-                (self.container.directory / "shim.sock").unlink()
+            with contextlib.suppress(OSError):  # a full disk must not keep anyone from hearing of the end
+                self.container.write_state(state)
+            (self.container.directory / "shim.sock").unlink(missing_ok=True)
         if self._listener >= 0:
             self.loop.forget(self._listener)
         if self._lock >= 0:
@@ -201,7 +201,7 @@ class Shim:
     def fail(self, error: BaseException) -> None:
         """The container could not start, or the shim has a bug: clean up, and say so."""
         try:
-            if not isinstance(error, MinidockError):
+            if not isinstance(error, MinidockError) and getattr(error, "errno", None) not in files.FULL:
                 self.note_crash()
             described = protocol.describe(error)
             cgroup.clear(self.container.root, self.container.id)

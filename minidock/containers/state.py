@@ -12,7 +12,7 @@ import contextlib
 import fcntl
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -20,9 +20,12 @@ from pathlib import Path
 from minidock import files
 from minidock.containers import timestamps
 from minidock.containers.spec import Spec
-from minidock.errors import Conflict, InvalidInput, NotFound
+from minidock.errors import Conflict, InvalidInput, MinidockError, NotFound
 
 ALIVE = ("running", "paused", "restarting")  # states in which a shim must be there
+UNKNOWN = 255  # the exit code of a container whose end nobody recorded; Docker's choice
+MAKING = ".making"  # the directory of a container that has no name yet
+_PARTING = ".removing-"  # begins the name of a container's directory while it is being deleted
 _ID = re.compile(r"[0-9a-f]{64}")
 
 
@@ -53,12 +56,22 @@ class Container:
 
     @property
     def spec(self) -> Spec:
-        """The specification in config.json, read once. Raises NotFound when the container is gone."""
+        """The specification in config.json, read once.
+
+        Raises NotFound when the container is gone, MinidockError when the file is damaged.
+        """
         if self._spec is None:
+            path = self.directory / "config.json"
             try:
-                self._spec = Spec.from_json(files.read_json(self.directory / "config.json"))
+                self._spec = Spec.from_json(files.read_json(path))
             except NotFound:
                 raise no_such_container(self.id) from None
+            except (MinidockError, AttributeError, KeyError, TypeError, ValueError) as error:
+                why = str(error).removeprefix(f"{path}: ")
+                raise MinidockError(
+                    f"{path}: what this container is made of cannot be read: {why}",
+                    hint=f"It cannot start any more: minidock rm -f {self.id[:12]}",
+                ) from None
         return self._spec
 
     @property
@@ -66,17 +79,25 @@ class Container:
         return self.spec.name
 
     def state(self) -> State:
-        """What state.json says; a container never started has none."""
+        """What state.json says; a container never started has none.
+
+        A damaged file costs no more than the memory of the last run: whether it lives, the lock tells.
+        """
         try:
             value = files.read_json(self.directory / "state.json")
+            found = State()
+            for each in fields(State):
+                if type(value.get(each.name)) is type(each.default):
+                    setattr(found, each.name, value[each.name])
+            return found
         except NotFound:
             return State()
-        known = {each.name for each in fields(State)}
-        return State(**{key: item for key, item in value.items() if key in known})
+        except (MinidockError, AttributeError) as error:
+            return State("running", exit_code=UNKNOWN, error=str(error))  # if not, `reconcile` says so
 
     def write_state(self, state: State) -> None:
-        """Replace state.json; with fsync, unless the container is to vanish anyway."""
-        files.write_json(self.directory / "state.json", asdict(state), sync=False)
+        """Replace state.json. Not synced: after a power cut every container has ended anyway."""
+        files.write_json(self.directory / "state.json", asdict(state), sync=False, squeeze=True)
 
     def alive(self) -> bool:
         """Whether its shim lives."""
@@ -121,19 +142,28 @@ def no_such_container(text: str) -> NotFound:
 # --- finding -------------------------------------------------------------------------------------
 
 
-def containers(root: Path) -> list[Container]:
-    """Every container of *root*, the newest first; those whose shim died are reconciled."""
+def containers(root: Path, on_damage: Callable[[MinidockError], None] | None = None) -> list[Container]:
+    """Every container of *root*, the newest first; what was killed half-way is put right.
+
+    One whose config.json is damaged is left out; *on_damage* gets the error.
+    """
     try:
         names = os.listdir(root / "containers")
     except FileNotFoundError:
         return []
     found = []
     for name in names:
+        if name.startswith(_PARTING):
+            _finish_removal(root, root / "containers" / name)
         container = Container(root, name)
         if _ID.fullmatch(name) and container.exists():
             with contextlib.suppress(NotFound):  # removed between the listing and now
                 reconcile(container)
-                found.append((container.spec.created, container))
+                try:
+                    found.append((container.spec.created, container))
+                except MinidockError as error:
+                    if not isinstance(error, NotFound) and on_damage is not None:
+                        on_damage(error)
     return [container for _, container in sorted(found, key=lambda pair: pair[0], reverse=True)]
 
 
@@ -193,6 +223,23 @@ def names_lock(root: Path) -> Iterator[None]:
         yield
 
 
+def make_room(root: Path) -> Path:
+    """An empty directory for the container that is being made; the caller holds :func:`names_lock`.
+
+    It always has the same name, as one is made at a time: what a killed create left is found by the next.
+    """
+    making = root / "containers" / MAKING
+    try:
+        making.mkdir(mode=0o700)
+    except FileExistsError:
+        files.remove_tree(making)
+        for link in (root / "names").iterdir():
+            if not link.exists():
+                link.unlink(missing_ok=True)
+        making.mkdir(mode=0o700)
+    return making
+
+
 def claim(root: Path, name: str, identifier: str) -> None:
     """Give *name* to a container; the caller holds :func:`names_lock`. Raises Conflict."""
     holder = named(root, name)
@@ -214,17 +261,45 @@ def release(root: Path, name: str, identifier: str) -> None:
             os.unlink(link)
 
 
+def release_all(root: Path, identifier: str) -> None:
+    """Take from a container whatever name it has: what it was called is known no more."""
+    for name in os.listdir(root / "names"):
+        release(root, name, identifier)
+
+
 # --- the end -------------------------------------------------------------------------------------
 
 
 def vanish(container: Container) -> Path:
     """Take a container out of sight: to others it is gone in one step. Returns what is left to delete."""
-    name = container.spec.name
-    parting = container.directory.with_name(f".removing-{container.id}")
+    parting = container.directory.with_name(f"{_PARTING}{container.id}")
+    try:
+        name = container.spec.name
+    except MinidockError:
+        name = ""
     with contextlib.suppress(FileNotFoundError):
         os.rename(container.directory, parting)
-    release(container.root, name, container.id)
+    if name:
+        release(container.root, name, container.id)
+    else:
+        release_all(container.root, container.id)
     return parting
+
+
+def _finish_removal(root: Path, parting: Path) -> None:
+    """Delete what a killed process was deleting; nothing when the process is still at it."""
+    try:
+        descriptor = os.open(parting, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)  # Container.lock, which moved along
+        release_all(root, parting.name.removeprefix(_PARTING))
+        files.remove_tree(parting)
+    except BlockingIOError:
+        pass
+    finally:
+        os.close(descriptor)
 
 
 def reconcile(container: Container) -> None:
@@ -235,15 +310,34 @@ def reconcile(container: Container) -> None:
         state = container.state()
         if state.status not in ALIVE or container.alive():
             return  # someone else did it while we waited
-        from minidock.containers import cgroup
+        bury(container)
 
-        cgroup.clear(container.root, container.id)
-        for left in ("shim.sock",):
-            (container.directory / left).unlink(missing_ok=True)
-        if container.spec.auto_remove:
-            files.remove_tree(vanish(container))
-            return
-        state.status, state.pid, state.exit_code = "exited", 0, 137
-        state.error = "the shim of this container was killed"
+
+def bury(container: Container) -> None:
+    """Clean up after a shim that was killed, perhaps before its container ran. The caller holds the lock."""
+    clear(container)
+    if _removes_itself(container):
+        files.remove_tree(vanish(container))
+        return
+    state = container.state()
+    if state.status in ALIVE:
+        state.status, state.pid, state.exit_code = "exited", 0, state.exit_code or 137
         state.finished_at = timestamps.now()
+    state.error = state.error or "the shim of this container was killed"
+    with contextlib.suppress(OSError):  # a full disk: the lock tells the same
         container.write_state(state)
+
+
+def clear(container: Container) -> None:
+    """Remove what a shim keeps outside the container's files, and its socket. The shim must be gone."""
+    from minidock.containers import cgroup
+
+    cgroup.clear(container.root, container.id)
+    (container.directory / "shim.sock").unlink(missing_ok=True)
+
+
+def _removes_itself(container: Container) -> bool:
+    try:
+        return container.spec.auto_remove
+    except MinidockError:  # damaged: nobody knows, so it stays
+        return False
