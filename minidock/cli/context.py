@@ -20,6 +20,8 @@ class Context:
     def __init__(self, globals_: dict[str, Any]) -> None:
         self.debug: bool = globals_["debug"]
         self.layers: str = globals_["layers"] or os.environ.get("MINIDOCK_LAYERS", "")
+        if self.layers:  # for the helper processes of a pull
+            os.environ["MINIDOCK_LAYERS"] = os.path.abspath(os.path.expanduser(self.layers))
         self._root: str | None = globals_["root"]
         self._config: str | None = globals_["config"]
         self._engine: Engine | None = None

@@ -9,6 +9,7 @@ from minidock.cli.flags import Command, Values
 def lab(context: Context, values: Values, arguments: list[str]) -> int:
     import argparse
 
+    from minidock.engine import Engine
     from minidock.lab import commands
 
     parser = argparse.ArgumentParser(
@@ -19,7 +20,8 @@ def lab(context: Context, values: Values, arguments: list[str]) -> int:
         parsed = parser.parse_args(arguments)
     except SystemExit as ended:  # argparse has said why
         return 0 if not ended.code else 1
-    return commands.run(parsed, context.engine)
+    # The library's own engine: the labs decide when the student's layers stand in for it.
+    return commands.run(parsed, Engine(config=context.config()))
 
 
 COMMANDS = {

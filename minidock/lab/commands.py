@@ -88,6 +88,8 @@ def run_checks(lab: Lab, directory: Path, engine: Engine) -> list[dict[str, Any]
         scratch, report = place / "scratch", place / "report"
         scratch.mkdir()
         report.mkdir()
+        settings = report / "pytest.ini"  # not the one of a project around the student's files
+        settings.write_text("[pytest]\n")
         engine.pull_if_missing(IMAGE)
         with open(report / "image.tar", "wb") as file:
             engine.save([IMAGE], file)
@@ -95,7 +97,7 @@ def run_checks(lab: Lab, directory: Path, engine: Engine) -> list[dict[str, Any]
             sandbox.Job(
                 arguments=[
                     *(sys.executable, "-m", "pytest", "-q", "-p", "minidock.lab.checks"),
-                    *("-p", "no:cacheprovider", "-c", os.devnull, "--rootdir", str(lab.directory)),
+                    *("-p", "no:cacheprovider", "-c", str(settings), "--rootdir", str(lab.directory)),
                     *("--basetemp", str(scratch / "pytest"), str(lab.directory / "checks.py")),
                 ],
                 environment={
