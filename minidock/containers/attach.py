@@ -16,42 +16,18 @@ import socket
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 from minidock.containers import protocol, terminal
 from minidock.containers.protocol import CONTROL, STDERR, STDIN, STDOUT
+from minidock.containers.streams import Streams as Streams
 from minidock.errors import InvalidInput, MinidockError
 
-Sink = int | Callable[[bytes], object]  # a descriptor, or a function that takes the bytes
 DETACHED = -1  # what `converse` returns when the user typed the detach keys
 
 _BLOCK = 1 << 18
 _QUEUE = 1 << 20  # bytes of stdin that wait for the container before we read no more
 _FORWARDED = ("SIGHUP", "SIGINT", "SIGQUIT", "SIGTERM", "SIGUSR1", "SIGUSR2", "SIGCONT")
-
-
-@dataclass(slots=True)
-class Streams:
-    """Where a container's input comes from and its output goes to.
-
-    *stdin* is a descriptor or None; *stdout*, *stderr* descriptors or functions, None to leave a stream
-    out. *detach_keys* is what the user types to leave (Docker's form, ``ctrl-p,ctrl-q``; "" for none).
-    With *forward_signals* the signals that this process gets go to the container.
-    """
-
-    stdin: int | None = None
-    stdout: Sink | None = 1
-    stderr: Sink | None = 2
-    detach_keys: str = "ctrl-p,ctrl-q"
-    forward_signals: bool = True
-
-    def size(self) -> tuple[int, int] | None:
-        """Rows and columns of the user's terminal, None when there is none."""
-        for descriptor in (self.stdin, self.stdout):
-            if isinstance(descriptor, int) and (found := terminal.size(descriptor)):
-                return found
-        return None
 
 
 def keys(text: str) -> bytes:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from minidock import trace
-from minidock.containers import etc, mounts, terminal, user_namespace
+from minidock.containers import checks, devpts, etc, mounts, terminal, user_namespace
 from minidock.containers.channel import Channel, Messenger
 from minidock.containers.program import Program, become
 from minidock.containers.spec import Mount, Spec
@@ -26,11 +26,6 @@ SIGKILL = 9
 TINI = "/usr/bin/tini-static"
 _INIT = "/sbin/docker-init"
 
-# Settings that each container has of its own; every other sysctl belongs to the whole machine.
-_IPC_SYSCTLS = {
-    f"kernel.{name}"
-    for name in ("msgmax", "msgmnb", "msgmni", "sem", "shmall", "shmmax", "shmmni", "shm_rmid_forced")
-}
 # In a network of its own any user may serve port 80, and ping: nobody else is disturbed. As in Docker.
 _NETWORK_SYSCTLS = {"net.ipv4.ip_unprivileged_port_start": "0", "net.ipv4.ping_group_range": "0 2147483647"}
 
@@ -97,7 +92,7 @@ def live_beside(joining: Joining) -> NoReturn:
                 user = os.open(f"/proc/{joining.init}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
             enter_container(joining.init)
             if joining.tty:
-                master, slave = terminal.open_pair()
+                master, slave = devpts.open_pair()
                 _use_terminal(joining, master, slave)
             if user is not None:
                 _enter_user_namespace(user, joining)
@@ -241,26 +236,10 @@ def extra_devices(asked: list[str]) -> list[rootfs.Device]:
     return found
 
 
-def check_sysctls(spec: Spec) -> None:
-    """Raise InvalidInput for a setting that would reach the host, in Docker's words."""
-    for name in spec.sysctls:
-        if name.startswith("net."):
-            if spec.namespaces.network == "host":
-                raise InvalidInput(f"sysctl '{name}' is not allowed when network mode is host")
-        elif name in _IPC_SYSCTLS or name.startswith("fs.mqueue."):
-            if spec.namespaces.ipc == "host":
-                raise InvalidInput(f"sysctl '{name}' is not allowed when ipc mode is host")
-        else:
-            raise InvalidInput(
-                f"sysctl '{name}' is not in a separate kernel namespace",
-                hint="It would change the whole machine. Possible: net.*, fs.mqueue.*, kernel.shm*/msg*/sem.",
-            )
-
-
 @trace.mechanism(lesson=9)
 def set_sysctls(spec: Spec) -> None:
     """Set the kernel settings that belong to this container's own namespaces."""
-    check_sysctls(spec)
+    checks.sysctls(spec)
     for name, value in {**_own_network_sysctls(spec), **spec.sysctls}.items():
         path = name.replace(".", "/")
         if ".." in name or "/" in name:
@@ -287,13 +266,13 @@ def _init_mount(spec: Spec) -> list[Mount]:
 
 
 def _open_terminal(birth: Birth) -> None:
-    master, slave = terminal.open_pair()
-    terminal.show_as_console(master)
+    master, slave = devpts.open_pair()
+    devpts.show_as_console(master)
     _use_terminal(birth, master, slave)
 
 
 def _use_terminal(newborn: Birth | Joining, master: int, slave: int) -> None:
-    terminal.take_control(slave)
+    devpts.take_control(slave)
     if newborn.size is not None:
         terminal.set_size(master, *newborn.size)
     newborn.channel.send_terminal(master, slave)

@@ -7,20 +7,23 @@ from __future__ import annotations
 
 import contextlib
 import os
-import signal as signals
 import socket
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from minidock import files
-from minidock.containers import attach as attach_
-from minidock.containers import cgroup, child, logs, mounts, names, protocol, spawner, state
-from minidock.containers.attach import Streams
-from minidock.containers.shim import Order
+from minidock.containers import checks, names, protocol, spawner, state
+from minidock.containers.protocol import Order
 from minidock.containers.spec import Spec
 from minidock.containers.state import Container
+from minidock.containers.streams import Streams
 from minidock.errors import Conflict, InvalidInput, MinidockError, NotFound
+
+if TYPE_CHECKING:
+    from minidock.containers.logs import Entry
+
+SIGKILL = 9
 
 # --- birth ---------------------------------------------------------------------------------------
 
@@ -31,7 +34,7 @@ def create(root: Path, spec: Spec) -> Container:
     On disk when this returns, unless the container is to remove itself anyway. Raises Conflict when the
     name is taken, InvalidInput for what could never start.
     """
-    _check(spec)
+    checks.check(spec)
     container = Container(root, spec.id, spec)
     with state.names_lock(root):
         if not spec.name:
@@ -50,21 +53,6 @@ def create(root: Path, spec: Spec) -> Container:
             files.sync_directory(root / "containers")
             files.sync_directory(root / "names")
     return container
-
-
-def _check(spec: Spec) -> None:
-    if spec.name:
-        spec.name = names.check(spec.name)
-    if not spec.arguments:
-        raise InvalidInput("no command specified", hint="Name one after the image, or set CMD in the image.")
-    for mount in spec.mounts:
-        mounts.check(mount)
-    targets = [os.path.normpath(mount.target) for mount in spec.mounts]
-    for target in targets:
-        if targets.count(target) > 1:
-            raise InvalidInput(f"Duplicate mount point: {target}")
-    child.check_sysctls(spec)
-    signal_number(spec.stop_signal)
 
 
 def start(container: Container, attach: Streams | None = None) -> int | None:
@@ -96,7 +84,7 @@ def start(container: Container, attach: Streams | None = None) -> int | None:
     with connection:
         if attach is None:
             return None
-        return attach_.converse(connection, attach, tty=tty, frames=frames)
+        return _converse(connection, attach, tty=tty, frames=frames)
 
 
 def _order(container: Container, streams: Streams | None) -> Order:
@@ -127,7 +115,7 @@ def attach_to(container: Container, streams: Streams) -> int:
         frames = protocol.Frames()
         if protocol.answer(connection, frames) is None:
             return wait(container)
-        return attach_.converse(connection, streams, tty=container.spec.tty, frames=frames)
+        return _converse(connection, streams, tty=container.spec.tty, frames=frames)
 
 
 def exec(
@@ -168,7 +156,7 @@ def exec(
             raise Conflict(f"container {container.id} is not running")
         if detach:
             return 0
-        return attach_.converse(connection, streams, tty=tty, frames=frames)
+        return _converse(connection, streams, tty=tty, frames=frames)
 
 
 # --- signals and waiting -------------------------------------------------------------------------
@@ -180,16 +168,16 @@ def stop(container: Container, timeout: float | None = None, signal: str | None 
     Nothing happens when it does not run. The shim sees it through, even if we are interrupted.
     """
     spec = container.spec
-    number = signal_number(signal or spec.stop_signal)
+    number = checks.signal_number(signal or spec.stop_signal)
     seconds = spec.stop_timeout if timeout is None else timeout
     _ask_if_running(container, op="stop", signal=number, timeout=seconds)
 
 
 def kill(container: Container, signal: str = "SIGKILL") -> None:
     """Send a signal; returns when a SIGKILL has ended it. Raises Conflict when it does not run."""
-    number = signal_number(signal)
+    number = checks.signal_number(signal)
     _ask(container, op="signal", signal=number)
-    if number == signals.SIGKILL:
+    if number == SIGKILL:
         wait(container)
 
 
@@ -218,19 +206,6 @@ def unpause(container: Container) -> None:
 def resize(container: Container, rows: int, columns: int) -> None:
     """Tell a running container's terminal its size."""
     _ask(container, op="resize", size=[rows, columns])
-
-
-def signal_number(text: str) -> int:
-    """``SIGTERM``, ``term`` or ``15`` → 15. Raises InvalidInput."""
-    if text.isdigit() and 0 < int(text) < signals.NSIG:
-        return int(text)
-    name = text.upper() if text.upper().startswith("SIG") else f"SIG{text.upper()}"
-    if name.startswith("SIGRTMIN+") and name[9:].isdigit():
-        return int(signals.SIGRTMIN) + int(name[9:])
-    number = getattr(signals, name, None)
-    if isinstance(number, signals.Signals):
-        return int(number)
-    raise InvalidInput(f"invalid signal: {text}")
 
 
 # --- the end -------------------------------------------------------------------------------------
@@ -281,8 +256,10 @@ def read_logs(
     tail: int | None = None,
     since: str | None = None,
     until: str | None = None,
-) -> Iterator[logs.Entry]:
+) -> Iterator[Entry]:
     """The container's output so far: (stream, bytes, time). With *follow* also what comes, until it ends."""
+    from minidock.containers import logs
+
     path = container.directory / "log.json"
     connection = protocol.connect(container.directory) if follow else None
     if connection is None:
@@ -305,6 +282,8 @@ def statistics(container: Container) -> dict[str, Any]:
     """One reading of what the container uses (see kernel/cgroups.py, Statistics)."""
     if not container.running():
         raise Conflict(f"container {container.id} is not running")
+    from minidock.containers import cgroup
+
     return dict(cgroup.find(container.root, container.id).statistics())
 
 
@@ -312,6 +291,8 @@ def processes(container: Container) -> list[int]:
     """The pids of the container's processes, as the host counts. Raises Conflict when it does not run."""
     if not container.running():
         raise Conflict(f"container {container.id} is not running")
+    from minidock.containers import cgroup
+
     return cgroup.find(container.root, container.id).processes()
 
 
@@ -336,3 +317,9 @@ def _ask(container: Container, **request: Any) -> dict[str, Any]:
 
 def _ask_if_running(container: Container, **request: Any) -> dict[str, Any] | None:
     return protocol.ask(container.directory, **request)
+
+
+def _converse(connection: socket.socket, streams: Streams, *, tty: bool, frames: protocol.Frames) -> int:
+    from minidock.containers import attach  # only now, while the shim is at work
+
+    return attach.converse(connection, streams, tty=tty, frames=frames)

@@ -51,24 +51,6 @@ class Taken:
     is_directory: bool = True
 
 
-def check(mount: Mount) -> None:
-    """Raise InvalidInput for a mount that Docker refuses."""
-    target = os.path.normpath(mount.target)
-    if not mount.target.startswith("/"):
-        raise InvalidInput(f"invalid mount path: '{mount.target}' mount path must be absolute")
-    if target == "/":
-        raise InvalidInput("invalid specification: destination can't be '/'")
-    if target == "/proc" or target.startswith("/proc/"):
-        raise InvalidInput(f'"{target}" cannot be mounted because it is inside /proc')
-    if mount.propagation.removeprefix("r") not in _PROPAGATION:
-        raise InvalidInput(f"invalid propagation mode: {mount.propagation}")
-    if mount.kind == "bind" and not mount.create_source and not os.path.exists(mount.source):
-        raise InvalidInput(
-            f'invalid mount config for type "bind": bind source path does not exist: {mount.source}',
-            hint="-v would create the directory; --mount wants it to exist.",
-        )
-
-
 def volume_path(root: Path, name: str) -> Path:
     """Where a named volume keeps its data."""
     return root / "volumes" / name / "_data"

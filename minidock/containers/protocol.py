@@ -14,6 +14,7 @@ import os
 import socket
 import struct
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,14 @@ def frame(kind: int, payload: bytes) -> bytes:
 def control(**message: Any) -> bytes:
     """A control frame: ``control(resize=[24, 80])``."""
     return frame(CONTROL, json.dumps(message).encode())
+
+
+@dataclass(slots=True)
+class Order:
+    """What the starter wants: whom to attach (``{"stdin": true, …}``), the terminal's rows and columns."""
+
+    attach: dict[str, bool]
+    size: tuple[int, int] | None = None
 
 
 class Frames:

@@ -13,7 +13,6 @@ import fcntl
 import os
 import socket
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -23,6 +22,7 @@ from minidock.containers.client import Client
 from minidock.containers.console import Console
 from minidock.containers.logs import LogFile
 from minidock.containers.loop import READ, Loop
+from minidock.containers.protocol import Order
 from minidock.containers.running import Running, write_trace
 from minidock.containers.spec import Spec
 from minidock.containers.state import Container, State, vanish
@@ -31,14 +31,6 @@ from minidock.kernel import syscalls
 
 TITLE = "minidock-shim"
 _A_MOMENT = 0.05  # seconds
-
-
-@dataclass(slots=True)
-class Order:
-    """What the starter wants: whom to attach (``{"stdin": true, …}``), the terminal's rows and columns."""
-
-    attach: dict[str, bool]
-    size: tuple[int, int] | None = None
 
 
 def run(container: Container, order: Order, connection: socket.socket) -> NoReturn:

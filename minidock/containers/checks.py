@@ -1,0 +1,82 @@
+"""What can be said to be wrong with a specification before anything is started, in Docker's words."""
+
+from __future__ import annotations
+
+import os
+
+from minidock.containers import names
+from minidock.containers.spec import Mount, Spec
+from minidock.errors import InvalidInput
+
+_PROPAGATIONS = {f"{recursive}{kind}" for recursive in ("", "r") for kind in ("private", "slave", "shared")}
+# Settings that each container has of its own; every other sysctl belongs to the whole machine.
+_IPC_SYSCTLS = {
+    f"kernel.{name}"
+    for name in ("msgmax", "msgmnb", "msgmni", "sem", "shmall", "shmmax", "shmmni", "shm_rmid_forced")
+}
+
+
+def check(spec: Spec) -> None:
+    """Raise InvalidInput for a container that could never start; gives its name the proper form."""
+    if spec.name:
+        spec.name = names.check(spec.name)
+    if not spec.arguments:
+        raise InvalidInput("no command specified", hint="Name one after the image, or set CMD in the image.")
+    for each in spec.mounts:
+        mount(each)
+    targets = [os.path.normpath(each.target) for each in spec.mounts]
+    for target in targets:
+        if targets.count(target) > 1:
+            raise InvalidInput(f"Duplicate mount point: {target}")
+    sysctls(spec)
+    if spec.stop_signal != "SIGTERM":
+        signal_number(spec.stop_signal)
+
+
+def mount(mount: Mount) -> None:
+    """Raise InvalidInput for a mount that Docker refuses."""
+    target = os.path.normpath(mount.target)
+    if not mount.target.startswith("/"):
+        raise InvalidInput(f"invalid mount path: '{mount.target}' mount path must be absolute")
+    if target == "/":
+        raise InvalidInput("invalid specification: destination can't be '/'")
+    if target == "/proc" or target.startswith("/proc/"):
+        raise InvalidInput(f'"{target}" cannot be mounted because it is inside /proc')
+    if mount.propagation not in _PROPAGATIONS:
+        raise InvalidInput(f"invalid propagation mode: {mount.propagation}")
+    if mount.kind == "bind" and not mount.create_source and not os.path.exists(mount.source):
+        raise InvalidInput(
+            f'invalid mount config for type "bind": bind source path does not exist: {mount.source}',
+            hint="-v would create the directory; --mount wants it to exist.",
+        )
+
+
+def sysctls(spec: Spec) -> None:
+    """Raise InvalidInput for a setting that would reach the host, in Docker's words."""
+    for name in spec.sysctls:
+        if name.startswith("net."):
+            if spec.namespaces.network == "host":
+                raise InvalidInput(f"sysctl '{name}' is not allowed when network mode is host")
+        elif name in _IPC_SYSCTLS or name.startswith("fs.mqueue."):
+            if spec.namespaces.ipc == "host":
+                raise InvalidInput(f"sysctl '{name}' is not allowed when ipc mode is host")
+        else:
+            raise InvalidInput(
+                f"sysctl '{name}' is not in a separate kernel namespace",
+                hint="It would change the whole machine. Possible: net.*, fs.mqueue.*, kernel.shm*/msg*/sem.",
+            )
+
+
+def signal_number(text: str) -> int:
+    """``SIGTERM``, ``term`` or ``15`` → 15. Raises InvalidInput."""
+    import signal
+
+    if text.isdigit() and 0 < int(text) < signal.NSIG:
+        return int(text)
+    name = text.upper() if text.upper().startswith("SIG") else f"SIG{text.upper()}"
+    if name.startswith("SIGRTMIN+") and name[9:].isdigit():
+        return int(signal.SIGRTMIN) + int(name[9:])
+    number = getattr(signal, name, None)
+    if isinstance(number, signal.Signals):
+        return int(number)
+    raise InvalidInput(f"invalid signal: {text}")

@@ -1,0 +1,33 @@
+"""The user's side of an attached container: what it reads and where it writes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+Sink = int | Callable[[bytes], object]  # a descriptor, or a function that takes the bytes
+
+
+@dataclass(slots=True)
+class Streams:
+    """Where a container's input comes from and its output goes to.
+
+    *stdin* is a descriptor or None; *stdout*, *stderr* descriptors or functions, None to leave a stream
+    out. *detach_keys* is what the user types to leave (Docker's form, ``ctrl-p,ctrl-q``; "" for none).
+    With *forward_signals* the signals that this process gets go to the container.
+    """
+
+    stdin: int | None = None
+    stdout: Sink | None = 1
+    stderr: Sink | None = 2
+    detach_keys: str = "ctrl-p,ctrl-q"
+    forward_signals: bool = True
+
+    def size(self) -> tuple[int, int] | None:
+        """Rows and columns of the user's terminal, None when there is none."""
+        from minidock.containers import terminal
+
+        for descriptor in (self.stdin, self.stdout):
+            if isinstance(descriptor, int) and (found := terminal.size(descriptor)):
+                return found
+        return None
