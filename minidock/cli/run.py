@@ -18,6 +18,9 @@ _DETACH_KEYS = "ctrl-p,ctrl-q"
 
 def run(context: Context, values: Values, arguments: list[str]) -> int:
     """Make a container, start it, and stay with it until it ends (or, with -d, print its id)."""
+    from minidock import headstart
+
+    headstart.begin()
     engine, detach = context.engine, values["detach"]
     if detach and values["attach"]:
         raise UsageError("conflicting options: cannot specify both --attach and --detach", exit_code=1)
