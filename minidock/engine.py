@@ -27,8 +27,8 @@ from minidock.image_verbs import ImageVerbs, Json, Progress
 if TYPE_CHECKING:
     from minidock.activity import Usage as Activity
     from minidock.capture import Result as Result
-    from minidock.containers.attach import Streams as Streams  # for the faces
     from minidock.containers.logs import Entry
+    from minidock.containers.streams import Streams as Streams  # for the faces
     from minidock.diagnosis import Finding
     from minidock.images.transfer import Event as Event  # for the faces
     from minidock.kernel.overlay import Change
@@ -41,7 +41,7 @@ HUB = "docker.io"
 
 def streams(**where: Any) -> Streams:
     """Where an attached container reads and writes: stdin, stdout, stderr, detach_keys, forward_signals."""
-    from minidock.containers.attach import Streams
+    from minidock.containers.streams import Streams
 
     return Streams(**where)
 
