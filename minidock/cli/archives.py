@@ -15,7 +15,11 @@ from minidock.errors import MinidockError
 
 @contextmanager
 def _writing(path: str | None, verb: str) -> Iterator[IO[bytes]]:
-    """The file *path*, complete or not there at all; else standard output, never a terminal."""
+    """The file *path*, complete or not there at all; else standard output, never a terminal.
+
+    What is there and no regular file (a pipe, /dev/stdout, /dev/null) is written to as it is: moving a
+    file over it would take the device away from the whole machine.
+    """
     if path is None:
         if sys.stdout.isatty():
             raise MinidockError(
@@ -27,6 +31,11 @@ def _writing(path: str | None, verb: str) -> Iterator[IO[bytes]]:
         return
     if os.path.lexists(path) and (os.path.islink(path) or not os.path.isfile(path)):
         with open(path, "wb") as file:  # -o /dev/null: a rename would put a file in the device's place
+            yield file
+        return
+    path = os.path.realpath(path)  # a link stays a link
+    if os.path.exists(path) and not os.path.isfile(path):
+        with open(path, "wb") as file:
             yield file
         return
     temporary = f"{path}.{os.getpid()}.part"

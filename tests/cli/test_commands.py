@@ -403,6 +403,21 @@ def test_save_and_load(minidock: Cli, tmp_path: Path) -> None:
     assert minidock("run", "--rm", "busybox", "echo", "ok").stdout == "ok\n"
 
 
+def test_save_never_replaces_what_is_no_file(minidock: Cli, tmp_path: Path) -> None:
+    """Moved over /dev/null, a finished archive would take the device away from the whole machine."""
+    pipe, link, file = tmp_path / "pipe", tmp_path / "link", tmp_path / "file.tar"
+    os.mkfifo(pipe)
+    link.symlink_to(file)
+    with (tmp_path / "copy").open("w+b") as copy, subprocess.Popen(["cat", pipe], stdout=copy) as reader:
+        minidock("save", "-o", pipe, "busybox")
+        reader.wait(30)
+        copy.seek(0)
+        shown = copy.read()
+    assert pipe.is_fifo() and tarfile.open(fileobj=io.BytesIO(shown)).getnames()
+    minidock("save", "-o", link, "busybox")
+    assert link.is_symlink() and file.read_bytes() == shown
+
+
 @pytest.mark.parametrize("running", [True, False])
 def test_export_and_import(minidock: Cli, tmp_path: Path, running: bool) -> None:
     script = f"echo mine > /mine; rm /etc/group; {'sleep 100' if running else ''}"
