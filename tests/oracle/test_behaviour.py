@@ -7,6 +7,9 @@ compared after ids, times and the programs' names are made equal. A mark at a li
     ## quiet    the exit code and standard output; standard error must be there or not in both
     ## sorted   as usual, but the lines of standard output in any order
 
+SCRATCH stands for a directory of the run's own, with a file in it. No line may write to any other place of
+the host, nor to a kernel setting, not even one that both are sure to refuse: one day one of them will not.
+
 Where minidock differs on purpose, DELIBERATE says so with the reason, and that is tested too: a difference
 that has gone must leave the table.
 """
@@ -16,6 +19,7 @@ from __future__ import annotations
 import re
 import shlex
 import subprocess
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
@@ -76,8 +80,8 @@ def _same(text: str) -> str:
     return re.sub(r"(Less than a second|About a minute|\d+ (second|minute|hour)s?)( ago)?", "<while>", text)
 
 
-def _ask(engine: str, run: Any, line: str) -> Answer:
-    command, stdin = _input(line)
+def _ask(engine: str, run: Any, line: str, scratch: str) -> Answer:
+    command, stdin = _input(line.replace("SCRATCH", scratch))
     done = run(*_words(engine, command), input=stdin, text=False, timeout=60)
     out = done.stdout.decode(errors="backslashreplace")
     err = done.stderr.decode(errors="backslashreplace")
@@ -110,20 +114,21 @@ def clean_twins(twins: Any) -> Any:
     "case",
     [pytest.param(case, id=case.title, marks=[] if case.short else pytest.mark.slow) for case in CASES],
 )
-def test_both_answer_the_same(case: Case, clean_twins: Any) -> None:
-    differences = _differences(case, clean_twins)
+def test_both_answer_the_same(case: Case, clean_twins: Any, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("text\n")
+    differences = _differences(case, clean_twins, str(tmp_path))
     if case.title in DELIBERATE:
         assert differences, f"no difference any more: take {case.title!r} out of DELIBERATE"
         return
     assert not differences, "\n".join(differences)
 
 
-def _differences(case: Case, twins: Any) -> list[str]:
+def _differences(case: Case, twins: Any, scratch: str) -> list[str]:
     docker, minidock = twins
     found = []
     for whole in case.lines:
         line, _, mark = whole.partition(" ## ")
-        theirs, ours = _ask("docker", docker, line), _ask("minidock", minidock, line)
+        theirs, ours = _ask("docker", docker, line, scratch), _ask("minidock", minidock, line, scratch)
         if _judged(theirs, mark) != _judged(ours, mark):
             found.append(f"$ {line}\n  docker:   {theirs}\n  minidock: {ours}")
     return found
