@@ -61,4 +61,4 @@ bench: setup ## measure, beside the peers that are installed
 	@$(VENV)/python -m benchmarks
 
 count: ## how long is what the lessons walk through
-	@find minidock -name '*.py' -not -path '*/cli/*' -not -path '*/lab/*' | xargs wc -l | sort -n
+	@$(VENV)/python setup/count.py
