@@ -1,4 +1,4 @@
-"""How long is what the lessons walk through (`make count`)? Lines of code: no blanks, comments, docstrings."""
+"""How long is what the lessons walk through (`make count`)? Code only: no blanks, comments, docstrings."""
 
 from __future__ import annotations
 
