@@ -99,9 +99,8 @@ def run(command: list[str]) -> None:
 
 
 def show(times: dict[str, list[float]]) -> None:
-    print(
-        f"load {os.getloadavg()[0]:.1f}, {os.cpu_count()} cores, medians of {len(times['minidock run'])} rounds\n"
-    )
+    rounds = len(times["minidock run"])
+    print(f"load {os.getloadavg()[0]:.1f}, {os.cpu_count()} cores, medians of {rounds} rounds\n")
     print(f"{'':<16}{'ms':>8}{'min':>8}")
     for name, values in times.items():
         print(f"{name:<16}{statistics.median(values):>8.1f}{min(values):>8.1f}")
