@@ -24,6 +24,7 @@ from worlds import (
     Cli,
     accepts,
     cli_command,
+    forget_helpers,
     libc,
     loopback_up,
     must,
@@ -108,6 +109,7 @@ def own_network() -> Iterator[None]:
         loopback_up()
         yield
     finally:
+        forget_helpers()
         must(libc.setns(before, CLONE_NEWNET), "setns(network)")
         os.close(before)
 

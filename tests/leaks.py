@@ -195,6 +195,7 @@ def compare(before: Snapshot, base: Path) -> list[str]:
     roots = _roots(base)
     marks = {cgroup_parent_of(root): test for root, test in roots.items()}
     marks |= {str(root): test for root, test in roots.items()} | {str(base): ""}
+    _drop_empty_cgroups(before, marks, strict)
     deadline = time.monotonic() + PATIENCE
     while True:  # the kernel frees namespaces and dead processes a moment late
         now = snapshot()
@@ -210,6 +211,14 @@ def compare(before: Snapshot, base: Path) -> list[str]:
         if not found or time.monotonic() > deadline:
             return found
         time.sleep(0.1)
+
+
+def _drop_empty_cgroups(before: Snapshot, marks: dict[str, str], strict: bool) -> None:
+    """The cgroup of a root stays when its last container goes: empty, it is no more than a name."""
+    for parent in cgroup_directories():
+        if str(parent) not in before["cgroup"] and (strict or parent.name in marks):
+            with contextlib.suppress(OSError):  # not empty: a leak
+                parent.rmdir()
 
 
 def _of(tests: list[str]) -> str:
@@ -284,10 +293,6 @@ def begin(root: Path) -> Path:
 def end(base: Path) -> list[str]:
     """The counterpart of :func:`begin`: what was left behind, after clearing it away."""
     before: Snapshot = json.loads((base / "before.json").read_text())
-    for parent in cgroup_directories():  # empty, it is no more than a name
-        if parent.name in map(cgroup_parent_of, _roots(base)):
-            with contextlib.suppress(OSError):
-                parent.rmdir()
     found = compare(before, base)
     sweep(base)
     return found

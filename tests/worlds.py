@@ -52,6 +52,20 @@ def loopback_up() -> None:
         fcntl.ioctl(door, siocsifflags, struct.pack("16sh14x", b"lo", flags))
 
 
+def forget_helpers() -> None:
+    """End the helper processes that the engine keeps for the network namespace that a test now leaves.
+
+    They would wait there, with the namespace, until the whole run ends: one more for every test.
+    """
+    spawner = sys.modules.get("minidock.containers.spawner")
+    if spawner is not None:
+        for kept in (spawner._prepared, spawner._warm):
+            for connection in kept.values():
+                connection.close()
+            kept.clear()
+        spawner.reap()
+
+
 def start_registry(
     directory: Path, data: Path, *, read_only: bool, port: int = 5000
 ) -> subprocess.Popen[bytes]:
