@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from worlds import REPOSITORY
 
 Cli = Callable[..., subprocess.CompletedProcess[Any]]
 pytestmark = pytest.mark.usefixtures("busybox")
@@ -183,6 +184,8 @@ def test_a_configuration_that_was_asked_for_must_be_there(minidock: Cli, tmp_pat
 
 
 def test_whoever_is_not_root_is_told(minidock: Cli, root: Path) -> None:
+    if not all(place.stat().st_mode & 0o001 for place in REPOSITORY.parents):
+        pytest.skip(f"{REPOSITORY}: nobody but root reaches the command here")
     root.chmod(0o700)
     done = minidock("ps", check=False, user=65534)
     assert done.returncode == 1
