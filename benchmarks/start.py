@@ -87,6 +87,7 @@ def start(root: Path, engine: Engine, chosen: argparse.Namespace) -> dict[str, l
     times: dict[str, list[float]] = {name: [] for name in contenders}
     for number in range(chosen.rounds + 2):
         for name, contender in contenders.items():
+            time.sleep(0.2)  # nobody pays for what the kernel still clears away of the one before
             begin = time.perf_counter()
             contender(number)
             if number >= 2:  # the first two rounds warm the caches of all

@@ -7,7 +7,6 @@ running container (`exec`). Both return a :class:`Born`: a process that runs the
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -67,10 +66,8 @@ def environment(spec: Spec) -> list[str]:
     return defaults + spec.environment
 
 
-def bear(
-    container: Container, cgroup: Callable[[], cgroups.Cgroup], size: tuple[int, int] | None
-) -> tuple[Born, cgroups.Cgroup]:
-    """Start the container's first process. *cgroup* makes the cgroup, while the child mounts already.
+def bear(container: Container, cgroup: cgroups.Cgroup, size: tuple[int, int] | None) -> Born:
+    """Start the container's first process, which enters *cgroup*.
 
     Raises what the child reports; then nothing of it is left.
     """
@@ -85,6 +82,7 @@ def bear(
     ours, theirs = channel.pair()
     birth = child.Birth(
         container,
+        cgroup.places,
         program_of(container),
         theirs,
         ends.inside,
@@ -99,16 +97,7 @@ def bear(
     theirs.close()
     for descriptor in (birth.launch, birth.shim, *(descriptor for _, descriptor in joins)):
         os.close(descriptor)
-    made: list[cgroups.Cgroup] = []
-
-    def prepare() -> None:
-        made.append(cgroup())
-        made[0].attach(pid)
-        if spec.oom_score_adj:
-            syscalls.write_file(f"/proc/{pid}/oom_score_adj", str(spec.oom_score_adj))
-
-    born = _deliver(pid, ours, ends, prepare, spec.arguments[0])
-    return born, made[0]
+    return _deliver(pid, ours, ends, spec.arguments[0])
 
 
 def join(
@@ -126,6 +115,8 @@ def join(
     ours, theirs = channel.pair()
     joining = child.Joining(
         init,
+        cgroup.places,
+        container.spec.oom_score_adj,
         wanted,
         theirs,
         ends.inside,
@@ -145,13 +136,7 @@ def join(
     theirs.close()
     os.close(joining.launch)
     os.close(joining.shim)
-
-    def prepare() -> None:
-        cgroup.attach(pid)
-        if container.spec.oom_score_adj:
-            syscalls.write_file(f"/proc/{pid}/oom_score_adj", str(container.spec.oom_score_adj))
-
-    return _deliver(pid, ours, ends, prepare, wanted.arguments[0])
+    return _deliver(pid, ours, ends, wanted.arguments[0])
 
 
 def _clone(flags: int, pid_namespace: int | None) -> int:
@@ -172,13 +157,11 @@ def _clone(flags: int, pid_namespace: int | None) -> int:
     return pid
 
 
-def _deliver(pid: int, ours: Channel, ends: Ends, prepare: Callable[[], None], name: str) -> Born:
+def _deliver(pid: int, ours: Channel, ends: Ends, name: str) -> Born:
     """See the newborn through to its exec, or bury it and raise what it reports."""
     ends.close_inside()
     try:
         pidfd = syscalls.pidfd_open(pid)
-        prepare()
-        ours.go_on()
         news = ours.listen()
         recorder = trace.current()
         if recorder is not None:

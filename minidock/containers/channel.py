@@ -1,7 +1,7 @@
 """The line between the shim and a process being born: a pair of sockets that keeps messages whole.
 
-The newborn sends what it did (the steps of its trace), its terminal, and the error when it fails; the
-shim tells it when to go on. A successful exec closes the newborn's end: end of file means "it lives".
+The newborn sends what it did (the steps of its trace), its terminal, and the error when it fails.
+A successful exec closes the newborn's end: end of file means "it lives".
 """
 
 from __future__ import annotations
@@ -61,11 +61,6 @@ class Channel:
         self._socket.detach()
         self._socket = _socket.socket(fileno=number)
 
-    def wait(self) -> None:
-        """Wait for the shim's word to go on. When the shim has died or given up: end."""
-        if not self._socket.recv(16):
-            os._exit(125)
-
     def hand_over(self) -> None:
         """Say that the launcher comes next: from then on only its report is believed.
 
@@ -108,13 +103,6 @@ class Channel:
             return
 
     # --- the shim's side -------------------------------------------------------------------------
-
-    def go_on(self) -> None:
-        """Let the newborn go on."""
-        try:
-            self._socket.send(b"go")
-        except OSError:  # it ended already; `listen` finds out why
-            return
 
     def listen(self) -> News:
         """Collect all that the newborn tells until it runs the user's program, or has failed."""

@@ -21,6 +21,7 @@ from minidock.containers.spec import Mount, Spec
 from minidock.containers.state import Container
 from minidock.errors import InvalidInput, MinidockError
 from minidock.kernel import cgroups, namespaces, net, overlay, rootfs, syscalls
+from minidock.kernel.cgroup_tree import Places
 
 SIGKILL = 9
 TINI = "/usr/bin/tini-static"
@@ -35,6 +36,7 @@ class Birth:
     """What the shim hands to the new process."""
 
     container: Container
+    cgroup: Places
     program: Program
     channel: Channel
     stdio: list[int | None]  # the container's ends of its pipes; all None with a terminal
@@ -49,6 +51,8 @@ class Joining:
     """What the shim hands to a process that starts in a running container (`exec`)."""
 
     init: int  # the pid of the container's first process, as the host counts
+    cgroup: Places
+    oom_score_adj: int
     program: Program
     channel: Channel
     stdio: list[int | None]
@@ -86,7 +90,7 @@ def live_beside(joining: Joining) -> NoReturn:
         syscalls.set_parent_death_signal(SIGKILL, joining.shim)
         os.setsid()
         with trace.recording(Messenger(joining.channel)):
-            joining.channel.wait()
+            _be_counted(joining.cgroup, joining.oom_score_adj)
             user = None
             if joining.private_users:
                 user = os.open(f"/proc/{joining.init}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
@@ -118,6 +122,7 @@ def enter_container(init: int) -> None:
 
 def _build(birth: Birth) -> None:
     container, spec = birth.container, birth.container.spec
+    _be_counted(birth.cgroup, spec.oom_score_adj)
     shared_memory, user = [], None
     for kind, descriptor in birth.joins:
         if kind == "shm":
@@ -130,8 +135,6 @@ def _build(birth: Birth) -> None:
     taken = mounts.take(container.root, wanted, user)
     rootfs.isolate_mounts()
     merged = mount_root(container, user)
-    syscalls.forbid_imports()  # pivot_root will do it; here it costs nothing, since the shim is not ready
-    birth.channel.wait()  # until the shim has moved us into our cgroup: what follows shows it
     own_cgroup = spec.namespaces.cgroup == "private" and cgroups.detect() == "v2"
     if own_cgroup:
         namespaces.create({"cgroup"})
@@ -167,6 +170,13 @@ def _enter_user_namespace(descriptor: int, newborn: Birth | Joining) -> None:
         if each is not None:
             user_namespace.give(each)
     namespaces.join(Path(f"/proc/self/fd/{descriptor}"), {"user"})
+
+
+def _be_counted(cgroup: Places, oom_score_adj: int) -> None:
+    """Enter the cgroup while /sys/fs/cgroup and /proc are still the host's, and we its root."""
+    cgroups.enter(cgroup)
+    if oom_score_adj:
+        syscalls.write_file("/proc/self/oom_score_adj", str(oom_score_adj))
 
 
 def mount_root(container: Container, user: int | None = None) -> Path:

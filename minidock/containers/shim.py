@@ -103,12 +103,11 @@ class Shim:
         container, spec = self.container, self.container.spec
         mounts.prepare_sources(container.root, spec.mounts)
         etc.write(container)
-        born, cgroup_made = birth.bear(
-            container, lambda: cgroup.create(container.root, spec), self.order.size
-        )
+        made = cgroup.create(container.root, spec)
+        born = birth.bear(container, made, self.order.size)
         state = State("running", born.pid, started_at=timestamps.now())
         console = Console(self.loop, LogFile(container.directory / "log.json"), keep_stdin=_keeps_stdin(spec))
-        running = Running(container, self.loop, console, cgroup_made, born.pid, state)
+        running = Running(container, self.loop, console, made, born.pid, state)
         container.write_state(state)
         self._listen(running)  # before anyone hears that it runs
         console.on_log = running.wake_log_readers

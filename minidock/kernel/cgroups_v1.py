@@ -18,6 +18,9 @@ ALWAYS = tuple(name for name in cgroup_tree.CONTROLLERS if name != "cpuset")
 UNLIMITED = 1 << 62  # v1 spells "no limit" as a huge number of bytes
 
 
+ENTRANCE = "tasks"  # the file by which a process of one thread enters
+
+
 def create(roots: Places, parent: str, name: str) -> Places:
     """Make ``parent/name`` in every mounted tree. Controllers mounted together share one directory."""
     places = {name_: f"{roots[name_]}/{parent}/{name}" for name_ in ALWAYS if name_ in roots}

@@ -21,6 +21,9 @@ DEFAULT_PERIOD = 100_000  # microseconds: the kernel's own cpu period
 WANTED = ("cpu", "cpuset", "io", "memory", "pids")
 
 
+ENTRANCE = "cgroup.procs"  # the file by which a process of one thread enters
+
+
 def create(roots: Places, parent: str, name: str) -> Places:
     """Make ``parent/name`` and hand the controllers down to it."""
     directory = f"{roots['pids']}/{parent}/{name}"

@@ -357,6 +357,24 @@ def test_a_child_is_born_in_its_parents_cgroup(cgroup: Cgroup) -> None:
 
 
 @pytest.mark.vm
+def test_a_process_enters_every_place_by_itself(cgroup: Cgroup) -> None:
+    pid = os.fork()
+    if pid == 0:
+        os._exit(_entered(cgroup))
+    assert outcome(pid) == 0
+
+
+def _entered(cgroup: Cgroup) -> int:
+    """0 when this process is in all places of *cgroup* after entering, else 1."""
+    try:
+        cgroups.enter(cgroup.places)
+        inside = [os.getpid() in cgroup_tree.processes(place) for place in cgroup.places.values()]
+        return 0 if inside and all(inside) else 1
+    except BaseException:
+        return 2
+
+
+@pytest.mark.vm
 def test_remove_waits_for_the_dying_and_is_content_with_the_gone(cgroup: Cgroup) -> None:
     pid = start_inside(cgroup, sleeper)
     assert eventually(lambda: cgroup.processes() == [pid])
