@@ -42,9 +42,9 @@ def pytest_configure(config: pytest.Config) -> None:
     _set_hypothesis_profile()
     if os.geteuid() != 0:
         raise pytest.UsageError("minidock's tests make real containers: run them as root (sudo make test)")
-    for number in (signal.SIGINT, signal.SIGQUIT):  # a shell starts its background jobs deaf to them
-        if signal.getsignal(number) == signal.SIG_IGN:
-            signal.signal(number, signal.SIG_DFL)
+    # A shell starts its background jobs deaf to these, and what we start would inherit that.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGQUIT, signal.SIG_DFL)
     if hasattr(config, "workerinput"):  # an xdist worker: the controller has prepared everything
         return
     base = leaks.make_base()
