@@ -723,7 +723,8 @@ def test_a_directory_in_use_is_not_called_a_cgroup(refused: Any, place: Path) ->
 
 @pytest.mark.vm
 def test_inner_processes(in_child: InChild, unified: Path) -> None:
-    offered = controllers(unified)
+    # Not cpu or pids: a group with processes may pass on controllers that divide threads.
+    offered = [name for name in controllers(unified) if name in ("memory", "io")]
     if not offered:
         pytest.skip("needs cgroup v2 with a controller: runs in the VM")
 
