@@ -10,12 +10,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from minidock import files
 from minidock.images import reference
-from minidock.images.layout import Layout
+from minidock.images.layout import Entry, Layout
+
+RESERVE = 64 << 10  # bytes that the lock's file keeps, to be given up when rmi finds the disk full
 
 
 class Home:
@@ -41,8 +43,24 @@ class Home:
     def lock(self, *, shared: bool = False) -> Iterator[None]:
         """Hold the images' lock. Hold it briefly, and never twice in one thread: it would wait for itself."""
         self.create()
-        with files.lock(self.root / "images.lock", shared=shared):
+        with files.lock(self.root / "images.lock", shared=shared) as descriptor:
+            if not shared and os.fstat(descriptor).st_size < RESERVE:
+                with suppress(OSError):  # a full disk, or one without fallocate(2)
+                    os.posix_fallocate(descriptor, 0, RESERVE)
             yield
+
+    def write_fewer(self, entries: list[Entry]) -> None:
+        """Replace index.json by a shorter list: removing must work above all when the disk is full.
+
+        The caller holds the exclusive lock.
+        """
+        try:
+            self.layout.write_entries(entries)
+        except OSError as error:
+            if error.errno not in files.FULL:
+                raise
+            os.truncate(self.root / "images.lock", 0)
+            self.layout.write_entries(entries)
 
     def layer_path(self, diff_id: str) -> Path:
         """Where the layer's extracted tree stands or would stand."""

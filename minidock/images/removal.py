@@ -109,10 +109,10 @@ def _remove(store: Store, text: str, force: bool) -> tuple[Removed, list[Path]]:
         _check_removable(image, users, force)
     removed = Removed(untagged=[_familiar(entry.name) for entry in going])
     if len(going) < len(mine):  # it has other names: only this one goes
-        store.layout.write_entries([entry for entry in entries if entry not in going])
+        store.write_fewer([entry for entry in entries if entry not in going])
         return removed, []
     if any(use.running for use in users):  # forced off its last name: it lives on without one
-        store.layout.write_entries([each for each in entries if each not in going] + [going[0].named("")])
+        store.write_fewer([each for each in entries if each not in going] + [going[0].named("")])
         return removed, []
     garbage = _delete(store, image, [entry for entry in entries if entry not in mine], removed)
     return removed, garbage
@@ -121,7 +121,7 @@ def _remove(store: Store, text: str, force: bool) -> tuple[Removed, list[Path]]:
 def _delete(store: Store, image: Image, entries: list[Entry], removed: Removed) -> list[Path]:
     """Leave *image* out of *entries* and sweep; adds to *removed* what went."""
     remaining = [entry for entry in entries if not _is_image(store, entry, image)]
-    store.layout.write_entries(remaining)
+    store.write_fewer(remaining)
     here = {diff_id for diff_id in image.diff_ids if store.layer_path(diff_id).exists()}
     removed.freed, garbage = _sweep(store, remaining)
     removed.deleted = [image.id]
@@ -159,7 +159,7 @@ def _remove_damaged(store: Store, entries: list[Entry], named: Entry) -> tuple[R
     """An image that cannot be read any more can still be removed: all its names go."""
     remaining = [entry for entry in entries if entry.digest != named.digest]
     names = [entry.name for entry in entries if entry.digest == named.digest and entry.name]
-    store.layout.write_entries(remaining)
+    store.write_fewer(remaining)
     freed, garbage = _sweep(store, remaining)
     return Removed([_familiar(name) for name in names], [named.digest], freed), garbage
 

@@ -25,7 +25,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from minidock import trace
+from minidock import files, trace
 from minidock.errors import InvalidInput, MinidockError, NotFound
 from minidock.images import auth, download, session, wire
 from minidock.images.download import Job
@@ -117,6 +117,8 @@ class Pool:
             for step in message["steps"] if recorder else ():
                 recorder.add(trace.Step(**step))  # type: ignore[union-attr]
         elif "failed" in message:
+            if message.get("errno") in files.FULL:  # the transaction knows what to say about that
+                raise OSError(message["errno"], message["message"])
             kind = _ERRORS.get(message["kind"], MinidockError)
             raise kind(message["message"], hint=message["hint"])
         else:
@@ -172,6 +174,7 @@ def _serve(job: Job, say: download.Say) -> None:
         answer |= {"kind": type(error).__name__, "message": str(error), "hint": error.hint}
     except Exception as error:  # whatever it is, the caller waits for an answer
         answer |= {"message": f"layer {job.digest[:19]}: {type(error).__name__}: {error}"}
+        answer |= {"errno": getattr(error, "errno", None)}
     say({"steps": [asdict(step) for step in recorder.steps]})
     say(answer)
 
