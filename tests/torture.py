@@ -249,7 +249,8 @@ class Storm:
                 each for each in leaks.cgroup_directories() if each.name == leaks.cgroup_parent_of(self.root)
             ]
             found = [*map(str, parents), *map(str, leaks._processes_of(self.root, parents))]
-            return found + leaks._mounts_under(self.root) + [str(path) for path in self.root.glob("*")]
+            found += [each for each in leaks._mounts_under(self.root) if each != str(self.root)]
+            return found + [str(path) for path in self.root.glob("*")]
 
         wait_for(lambda: not present(), what=f"the end of {present()}")
 
