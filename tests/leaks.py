@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import hashlib
 import json
 import os
 import shutil
@@ -21,6 +20,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import zlib
 from pathlib import Path
 
 Snapshot = dict[str, list[str]]
@@ -83,7 +83,7 @@ def _roots(base: Path) -> dict[Path, str]:
 
 def cgroup_parent_of(root: Path) -> str:
     """The cgroup under which minidock puts the containers of *root* (the same rule as the engine's)."""
-    return "minidock-" + hashlib.sha256(str(root).encode()).hexdigest()[:8]
+    return f"minidock-{zlib.crc32(str(root).encode()):08x}"
 
 
 def cgroup_directories() -> list[Path]:

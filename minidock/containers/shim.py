@@ -33,6 +33,13 @@ TITLE = "minidock-shim"
 _A_MOMENT = 0.05  # seconds
 
 
+def get_ready() -> None:
+    """Import what every shim needs sooner or later: now, while nobody waits, and shared by all forks."""
+    from minidock.kernel import cgroups, devices, tutor  # noqa: F401
+
+    cgroups.driver()
+
+
 def run(container: Container, order: Order, connection: socket.socket) -> NoReturn:
     """Be the shim of *container*, from the fork to the end. *connection* leads to the starter.
 

@@ -91,38 +91,14 @@ def _may_fork() -> bool:
 def _get_ready(door: socket.socket) -> None:
     """Fork once more: the shim belongs to nobody, so that nobody has to wait for it."""
     os.setsid()
-    reading, writing = os.pipe()
     if os.fork() == 0:
-        os.close(reading)
         from minidock.containers import shim
 
-        os.close(writing)
+        shim.get_ready()
         request = _receive(door)
         if request is not None:
             door.close()
             shim.run(*request)
-        return
-    os.close(writing)
-    os.read(reading, 1)
-    _wake_cgroups()
-
-
-def _wake_cgroups() -> None:
-    """Move ourselves to the cgroup that we are in.
-
-    That changes nothing, but takes a lock for which the kernel first waits 5 to 15 ms, and for the next
-    one in line, the shim, hardly at all. It has other things to do in the meantime; we have not.
-    """
-    from minidock.kernel import syscalls
-
-    with open("/proc/self/cgroup") as file:
-        line = next((line for line in file if line.startswith(("1:", "0:"))), "")
-    controllers, _, own = line.strip().partition(":")[2].partition(":")
-    for directory in (f"/sys/fs/cgroup/{controllers}", "/sys/fs/cgroup"):
-        procs = f"{directory}{own}/cgroup.procs"
-        if os.path.exists(procs):
-            syscalls.write_file(procs, "0")
-            return
 
 
 def reap() -> None:
@@ -180,6 +156,7 @@ def serve(descriptor: int) -> None:
 
     from minidock.containers import shim
 
+    shim.get_ready()
     door = socket.socket(fileno=descriptor)
     gc.freeze()  # what is loaded now stays shared with every shim
     while (request := _receive(door)) is not None:
@@ -190,7 +167,6 @@ def serve(descriptor: int) -> None:
                 os.setsid()
                 if os.fork() == 0:
                     shim.run(*request)
-                _wake_cgroups()
             finally:
                 os._exit(0)
         _forked.append(pid)

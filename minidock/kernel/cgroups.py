@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import os
 import time
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -37,7 +38,8 @@ def detect() -> str:
     return hierarchies()[0]
 
 
-def _driver() -> ModuleType:
+def driver() -> ModuleType:
+    """The module that speaks this machine's interface."""
     if detect() == "v1":
         from minidock.kernel import cgroups_v1
 
@@ -51,9 +53,7 @@ def parent_for(root: Path) -> str:
     """The cgroup under which the containers of the state directory *root* live."""
     if root == DEFAULT_ROOT:
         return "minidock"
-    import hashlib
-
-    return f"minidock-{hashlib.sha256(os.fsencode(root)).hexdigest()[:8]}"
+    return f"minidock-{zlib.crc32(os.fsencode(root)):08x}"
 
 
 # --- the mechanisms (lesson 03): each takes the places of a cgroup ---------------------------------
@@ -62,14 +62,14 @@ def parent_for(root: Path) -> str:
 @trace.mechanism(lesson=3)
 def create(parent: str, name: str) -> Places:
     """Make the container's own cgroup: from then on its processes can be counted and held as one."""
-    places: Places = _driver().create(hierarchies()[1], parent, name)
+    places: Places = driver().create(hierarchies()[1], parent, name)
     return places
 
 
 @trace.mechanism(lesson=3)
 def limit(places: Places, settings: list[Setting]) -> None:
     """Write the limits before the first process enters, so that none ever runs without them."""
-    _driver().limit(places, settings)
+    driver().limit(places, settings)
 
 
 @trace.mechanism(lesson=3)
@@ -85,7 +85,7 @@ def enter(places: Places) -> None:
 
     The process must have one thread. Source: cgroup_procs_write_start() in the kernel's cgroup.c.
     """
-    entrance = _driver().ENTRANCE
+    entrance = driver().ENTRANCE
     for directory in dict.fromkeys(places.values()):
         syscalls.write_file(f"{directory}/{entrance}", "0")  # 0 is whoever writes
 
@@ -93,19 +93,19 @@ def enter(places: Places) -> None:
 @trace.mechanism(lesson=3)
 def freeze(places: Places, deadline: float) -> None:
     """Stop every process at once: unlike SIGSTOP they cannot notice it, nor be woken by SIGCONT."""
-    _driver().freeze(places, deadline)
+    driver().freeze(places, deadline)
 
 
 @trace.mechanism(lesson=3)
 def thaw(places: Places) -> None:
     """Let the frozen processes run on."""
-    _driver().thaw(places)
+    driver().thaw(places)
 
 
 @trace.mechanism(lesson=3)
 def kill_all(places: Places, deadline: float) -> None:
     """Kill every process in the cgroup, also those that fork while we kill."""
-    _driver().kill_all(places, deadline)
+    driver().kill_all(places, deadline)
 
 
 @trace.mechanism(lesson=3)
@@ -168,7 +168,7 @@ class Cgroup:
         controller, KernelError when the kernel refuses a value.
         """
         wanted = Limits(**limits)  # type: ignore[arg-type]
-        settings: list[Setting] = _driver().settings(wanted)
+        settings: list[Setting] = driver().settings(wanted)
         if settings:
             limit(self.places, settings)
 
@@ -186,7 +186,7 @@ class Cgroup:
 
     def frozen(self) -> bool:
         """Whether the processes stand still."""
-        return bool(_driver().frozen(self.places))
+        return bool(driver().frozen(self.places))
 
     def processes(self) -> list[int]:
         """The pids in this cgroup and in those below it, as this pid namespace sees them."""
@@ -202,12 +202,12 @@ class Cgroup:
 
     def statistics(self) -> Statistics:
         """What the cgroup uses now, and its limits."""
-        values: Statistics = _driver().statistics(self.places)
+        values: Statistics = driver().statistics(self.places)
         return values
 
     def oom_kills(self) -> int:
         """How many processes the kernel killed in here for want of memory."""
-        return int(_driver().oom_kills(self.places))
+        return int(driver().oom_kills(self.places))
 
     def remove(self, timeout: float = 5.0) -> None:
         """Remove the cgroup; waits while killed processes are dying. Nothing happens when it is gone."""
