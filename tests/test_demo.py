@@ -7,7 +7,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from worlds import PATIENCE, REPOSITORY
+
+pytestmark = pytest.mark.vm
 
 
 def test_the_tour_goes_as_told(registry: str, root: Path, daemon_json: Path) -> None:

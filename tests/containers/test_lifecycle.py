@@ -11,6 +11,8 @@ from minidock import files
 from minidock.containers import lifecycle, state
 from minidock.errors import Conflict, InvalidInput, MinidockError, NotFound
 
+pytestmark = pytest.mark.vm
+
 
 def test_runs_and_gives_the_exit_code(box):
     ran = box.sh("echo out; echo err >&2; exit 3")

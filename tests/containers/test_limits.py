@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
+
 from minidock.containers import lifecycle
 from minidock.containers.spec import Limits
+
+pytestmark = pytest.mark.vm
 
 
 def test_out_of_memory(box):

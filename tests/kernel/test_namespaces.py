@@ -16,6 +16,8 @@ from minidock.errors import InvalidInput, KernelError, NotFound
 from minidock.kernel import namespaces, syscalls
 from minidock.kernel.namespaces import KINDS, IdRange
 
+pytestmark = pytest.mark.vm
+
 InChild = Callable[..., Any]
 
 

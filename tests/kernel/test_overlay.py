@@ -15,6 +15,8 @@ from minidock.errors import InvalidInput, KernelError
 from minidock.kernel import overlay
 from minidock.kernel.mounts import mountinfo
 
+pytestmark = pytest.mark.vm
+
 InChild = Callable[..., Any]
 
 

@@ -19,6 +19,8 @@ from minidock.errors import InvalidInput
 from minidock.kernel import mounts, rootfs, syscalls
 from minidock.kernel.syscalls import CLONE_NEWCGROUP, CLONE_NEWIPC, CLONE_NEWNET, CLONE_NEWPID
 
+pytestmark = pytest.mark.vm
+
 InChild = Callable[..., Any]
 SPACES = CLONE_NEWCGROUP | CLONE_NEWIPC | CLONE_NEWNET | CLONE_NEWPID
 
