@@ -228,8 +228,9 @@ import os, sys
 from minidock.containers import spawner
 from minidock.engine import Engine
 
-fork = "spawner.fork = lambda *its, fork=spawner.fork: (fork(*its), __import__('os')._exit(9))\\n"
-spawner._PROGRAM = spawner._PROGRAM.replace("spawner.serve", fork + "spawner.serve")
+killed = "class Door(spawner.socket.socket):\\n def send(self, *_): spawner.os._exit(9)\\n"
+killed += "spawner.socket.socket = Door\\n"
+spawner._PROGRAM = spawner._PROGRAM.replace("spawner.serve", killed + "spawner.serve")
 spawner._may_fork = lambda: False
 engine = Engine(sys.argv[1])
 engine.start(engine.create("busybox", ["echo", "once"], name="single").id)

@@ -41,18 +41,21 @@ _guard = _thread.allocate_lock()  # what threading.Lock is
 
 def start_shim(container: Container, order: Order) -> socket.socket:
     """Start the shim of *container*; returns the connection on which it reports and serves its starter."""
-    ours, theirs = socket.socketpair()
     request = {"root": str(container.root), "id": container.id, "attach": order.attach, "size": order.size}
     message = json.dumps(request).encode()
-    with theirs, _guard:
-        prepare()
-        one = _prepared.pop(_here(), None)
-        if one is not None:
-            with one:
-                socket.send_fds(one, [message], [theirs.fileno()])
-        else:
-            _ask_warm(message, theirs)
-    return ours
+    for _ in range(2):
+        ours, theirs = socket.socketpair()
+        with theirs, _guard:
+            prepare()
+            one = _prepared.pop(_here(), None)
+            taken = _hand_over(one, message, theirs) if one is not None else _ask_warm(message, theirs)
+        # A spawner that was killed may have forked the shim before it could say so, and a second shim
+        # would start the container again when the first is done. Only when nobody holds the other end
+        # of our connection any more, there is none.
+        if taken or ours.recv(1, socket.MSG_PEEK):
+            return ours
+        ours.close()
+    raise MinidockError("the spawner does not answer", hint="Try again; see minidock doctor.")
 
 
 def _here() -> Namespaces:
@@ -78,6 +81,15 @@ def prepare() -> None:
     theirs.close()
     _prepared[_here()] = ours
     _forked.append(pid)
+
+
+def _hand_over(one: socket.socket, message: bytes, connection: socket.socket) -> bool:
+    with one:
+        try:
+            socket.send_fds(one, [message], [connection.fileno()])
+        except OSError:  # it was killed while it waited
+            return False
+    return True
 
 
 def _may_fork() -> bool:
@@ -115,20 +127,20 @@ def reap() -> None:
 # --- through a warm spawner ----------------------------------------------------------------------
 
 
-def _ask_warm(message: bytes, connection: socket.socket) -> None:
-    for _ in range(2):
-        spawner = _spawner()
-        try:
-            socket.send_fds(spawner, [message], [connection.fileno()])
-            if spawner.recv(16) == b"ok":
-                return
-        except OSError:
-            pass
-        for key, known in list(_warm.items()):  # it was killed: make another
-            if known is spawner:
-                del _warm[key]
-        spawner.close()
-    raise MinidockError("the spawner does not answer", hint="Try again; see minidock doctor.")
+def _ask_warm(message: bytes, connection: socket.socket) -> bool:
+    """Whether the spawner says that it has forked the shim; if not, it was killed."""
+    spawner = _spawner()
+    try:
+        socket.send_fds(spawner, [message], [connection.fileno()])
+        if spawner.recv(16) == b"ok":
+            return True
+    except OSError:
+        pass
+    for key, known in list(_warm.items()):
+        if known is spawner:
+            del _warm[key]  # the next one who asks makes another
+    spawner.close()
+    return False
 
 
 def _spawner() -> socket.socket:
