@@ -21,7 +21,7 @@ from minidock import config as configuration
 from minidock.config import Config
 from minidock.containers import state
 from minidock.containers.state import Container
-from minidock.errors import Conflict
+from minidock.errors import Conflict, MinidockError
 from minidock.image_verbs import ImageVerbs, Json, Progress
 
 if TYPE_CHECKING:
@@ -117,14 +117,17 @@ class Engine(ImageVerbs):
         """Containers, newest first; *all* of them, or those that run (or fit a filter on their state)."""
         from minidock import selection
 
-        found = state.containers(self.root)
+        found = state.containers(self.root, self.on_damage)
         chosen = selection.containers(found, filters or {}, self.container, self._image_id)
         if all or (filters and ({"status", "exited"} & filters.keys())):
             return chosen
         return [container for container in chosen if container.running()]
 
     def _image_id(self, text: str) -> str | None:
-        image = self.store.find(text)
+        try:
+            image = self.store.find(text)
+        except MinidockError:  # damaged: containers are listed all the same
+            return None
         return image.id if image else None
 
     def ps(

@@ -8,7 +8,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from minidock.config import Config
 from minidock.containers import state
-from minidock.errors import NotFound
+from minidock.errors import MinidockError, NotFound
 from minidock.images.image import Image
 from minidock.images.store import Store, Use
 
@@ -21,6 +21,12 @@ Json = dict[str, Any]
 Progress = Callable[["Event"], None]
 
 
+def _warn(error: MinidockError) -> None:
+    import warnings
+
+    warnings.warn(f"{error.message} {error.hint or ''}", stacklevel=3)
+
+
 class ImageVerbs:
     """What an engine does with the images of one state root."""
 
@@ -28,6 +34,8 @@ class ImageVerbs:
         self.config = config
         self.root = config.root
         self.store = Store(self.root, uses=self._uses, max_layer_size=config.max_layer_size)
+        # Lists leave out what is damaged and tell this; a face shows it in its own way.
+        self.on_damage: Callable[[MinidockError], None] = _warn
 
     def _uses(self) -> Iterator[Use]:
         """Which containers need which images: nothing of these is ever removed."""
@@ -111,7 +119,7 @@ class ImageVerbs:
         """The local images, newest first."""
         from minidock import selection
 
-        return selection.images(self.store.images(), filters or {}, self.store.resolve)
+        return selection.images(self.store.images(self.on_damage), filters or {}, self.store.resolve)
 
     def image(self, text: str) -> Image:
         """One image by name, digest, id, or unique beginning of an id."""
@@ -156,7 +164,8 @@ class ImageVerbs:
         from minidock import selection
         from minidock.images import removal
 
-        chosen = {image.id for image in selection.images(self.store.images(), filters or {}, self.image)}
+        candidates = self.store.images(self.on_damage)
+        chosen = {image.id for image in selection.images(candidates, filters or {}, self.image)}
         return removal.prune(self.store, unused=unused, wanted=lambda image: image.id in chosen)
 
     def save(self, names: Sequence[str], file: IO[bytes]) -> None:

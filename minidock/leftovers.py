@@ -40,6 +40,10 @@ def find(root: Path) -> Iterator[Leftover]:
             living.add(container.id)
         elif container.state().status in ALIVE:
             yield Leftover("container", f"{container.id[:12]}: its shim was killed", str(container.directory))
+        try:
+            container.spec  # noqa: B018 (reads it)
+        except MinidockError as error:
+            yield Leftover("container", error.message, str(container.directory))
         if not container.alive() and (container.directory / "shim.sock").exists():
             yield Leftover("file", "socket of a shim that is gone", str(container.directory / "shim.sock"))
     if (making := root / "containers" / state.MAKING).exists() and not files.is_locked(

@@ -32,6 +32,7 @@ class Context:
             from minidock.engine import Engine
 
             self._engine = Engine(config=self.config(), layers=self.layers or None)
+            self._engine.on_damage = report
         return self._engine
 
     def config(self) -> Config:

@@ -85,6 +85,8 @@ class Container:
         """
         try:
             value = files.read_json(self.directory / "state.json")
+            if not isinstance(value.get("status"), str):
+                raise MinidockError(f"{self.directory}/state.json: holds no state")
             found = State()
             for each in fields(State):
                 if type(value.get(each.name)) is type(each.default):
