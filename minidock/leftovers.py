@@ -107,7 +107,7 @@ def reset(root: Path, *, keep_images: bool = False) -> list[str]:
         cgroup.kill()
         cgroup.remove()
         done.append(f"cgroup {cgroup.name}")
-    _remove_parent_cgroup(root)
+    cgroups.remove_parent(cgroups.parent_for(root))
     for target in _mounts(root):
         syscalls.umount(target, syscalls.MNT_DETACH)
         done.append(f"mount {target}")
@@ -130,9 +130,3 @@ def _end(container: Container) -> None:
 
     with contextlib.suppress(MinidockError):  # half made or half removed: its files go below
         lifecycle.remove(state.find(container.root, container.id), force=True)
-
-
-def _remove_parent_cgroup(root: Path) -> None:
-    for tree in dict.fromkeys(cgroup_tree.hierarchies()[1].values()):
-        with contextlib.suppress(OSError):
-            os.rmdir(f"{tree}/{cgroups.parent_for(root)}")

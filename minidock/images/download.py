@@ -15,12 +15,9 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
-import queue
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from contextvars import copy_context
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -191,7 +188,9 @@ def bring(job: Job, say: Say) -> int:
                     return unpacked
             fetch = Fetch(job, sources, file, say)
             try:
-                unpacked = _unpack(job, _ahead(fetch.blocks()) if job.alone else fetch.blocks())
+                # With one worker per core a second thread would only cost more.
+                blocks = compression.ahead(fetch.blocks(), READ_AHEAD) if job.alone else fetch.blocks()
+                unpacked = _unpack(job, blocks)
                 with suppress(FileNotFoundError):  # another pull, of the same file, was quicker
                     os.link(job.partial, job.fetched)
                 return unpacked
@@ -264,42 +263,6 @@ def _own(partial: Path, waiting: Callable[[], None]) -> Iterator[int]:
                 return
         finally:
             os.close(file)
-
-
-def _ahead(blocks: Iterator[bytes]) -> Iterator[bytes]:
-    """Run *blocks* in a thread, a few blocks ahead: the network need not wait for the disk.
-
-    Receiving, hashing, inflating and writing all let go of the interpreter lock. Only for an image's
-    single layer: with one worker per core the second thread would just cost 5 % more.
-    """
-    ready: queue.Queue[bytes | BaseException | None] = queue.Queue(READ_AHEAD)
-    stop = threading.Event()
-
-    def run() -> None:
-        try:
-            for block in blocks:
-                ready.put(block)
-                if stop.is_set():
-                    return
-            ready.put(None)
-        except BaseException as error:
-            ready.put(error)
-
-    thread = threading.Thread(target=copy_context().run, args=(run,), daemon=True)
-    thread.start()
-    try:
-        while (block := ready.get()) is not None:
-            if isinstance(block, BaseException):
-                raise block
-            yield block
-    finally:
-        stop.set()
-        while thread.is_alive():  # it may stand before a full queue
-            try:
-                ready.get(timeout=0.05)
-            except queue.Empty:
-                continue
-        thread.join()
 
 
 def _digest(file: int) -> str:
