@@ -184,7 +184,7 @@ def bring(job: Job, say: Say) -> int:
             if _is_stored(job):  # before the pull, or by another pull while we waited
                 unpacked = _unpack_stored(job, say)
                 if unpacked is not None:
-                    os.unlink(job.partial)
+                    Path(job.partial).unlink(missing_ok=True)  # the pull that fetched it may do so, too
                     return unpacked
             fetch = Fetch(job, sources, file, say)
             try:
@@ -198,7 +198,7 @@ def bring(job: Job, say: Say) -> int:
                 sources = fetch.sources if fetch.resumed else fetch.sources[1:]
                 if fetch.at == job.size and _digest(file) == job.digest:
                     raise  # the right bytes, and they make no sense: no other source has better ones
-                os.unlink(job.partial)
+                Path(job.partial).unlink(missing_ok=True)
                 if not sources:
                     host = fetch.sources[0].endpoint.host
                     raise InvalidInput(f"{error} (from {host})", hint=error.hint) from None
