@@ -55,7 +55,7 @@ def bring(storm: Storm, *words: str | Path) -> None:
 def test_killed_at_work_on_images(storm, image, tmp_path):
     identifier = storm.acknowledged[STORM]
     saved = tmp_path / "saved.tar"
-    for _ in range(times(5, 40)):
+    for _ in range(times(3, 40)):
         forget(storm)
         storm.kill_command("pull", "-q", STORM)
         storm.check("pull")
@@ -102,7 +102,7 @@ def test_killed_workers_of_a_pull(storm, image):
 
 def test_killed_commands_around_containers(storm):
     storm.cli("run", "-d", "--name", "service", "busybox", "sleep", "1000")
-    for number in range(times(4, 25)):
+    for number in range(times(3, 25)):
         name = f"c{number}"
         storm.kill_command("run", "--name", name, "busybox", "sh", "-c", "echo one; echo two")
         storm.check("run")
