@@ -22,6 +22,7 @@ from minidock.containers.protocol import Order
 from minidock.containers.state import Container
 from minidock.errors import MinidockError
 
+TRIES = 5  # in a row that a process which is to start a shim may be killed
 _SMALL = 48 << 20  # bytes of memory up to which a fork is cheap
 _LONGEST = 65536  # bytes of a request
 
@@ -43,7 +44,7 @@ def start_shim(container: Container, order: Order) -> socket.socket:
     """Start the shim of *container*; returns the connection on which it reports and serves its starter."""
     request = {"root": str(container.root), "id": container.id, "attach": order.attach, "size": order.size}
     message = json.dumps(request).encode()
-    for _ in range(2):
+    for _ in range(TRIES):
         ours, theirs = socket.socketpair()
         with theirs, _guard:
             prepare()
