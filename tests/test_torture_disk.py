@@ -85,7 +85,7 @@ def refused(storm: Storm, *words: str | Path, code: int = 1) -> None:
 
 def test_pull_and_load_on_a_full_disk(storm, on_small_disk, tmp_path):
     def act() -> None:
-        for free in [0, 40_000, 3 << 20, *(storm.chance.randrange(6 << 20) for _ in range(times(1, 20)))]:
+        for free in [0, 40_000, 3 << 20, *(storm.chance.randrange(3 << 20) for _ in range(times(1, 20)))]:
             with full(storm, free):
                 refused(storm, "pull", "-q", STORM)
                 storm.check("pull on a full disk")
