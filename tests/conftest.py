@@ -61,7 +61,9 @@ def _set_hypothesis_profile() -> None:
         import hypothesis
     except ModuleNotFoundError:  # the VM has only what its subset needs
         return
-    hypothesis.settings.register_profile("short", deadline=None, max_examples=50, database=None)
+    hypothesis.settings.register_profile(
+        "short", deadline=None, max_examples=50, database=None, derandomize=True
+    )
     hypothesis.settings.register_profile("long", deadline=None, max_examples=20_000, database=None)
     hypothesis.settings.load_profile("long" if os.environ.get("MINIDOCK_LONG") else "short")
 

@@ -18,6 +18,12 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     leaks.sweep(made)
 
 
+@pytest.fixture(autouse=True)
+def others_may_work_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """These tests look at the whole machine while the other workers' tests run."""
+    monkeypatch.delenv("MINIDOCK_LEAKS", raising=False)
+
+
 def kinds(found: list[str]) -> set[str]:
     return {line.partition(":")[0] for line in found}
 
@@ -51,7 +57,8 @@ def test_mounts_cgroups_and_processes_are_found_and_swept(
     found = leaks.compare(before, base)
     assert kinds(found) == {"mount", "cgroup", "process", "state root"}
     leaks.sweep(base)
-    assert held.wait(10) == -9
+    held.wait(10)
+    assert not Path(f"/proc/{held.pid}").exists()
     assert not cgroup.exists()
     assert not base.exists()
     assert str(root) not in Path("/proc/self/mountinfo").read_text()

@@ -72,7 +72,8 @@ class LogFile:
         except OSError as error:
             if error.errno not in files.FULL:
                 raise
-            os.ftruncate(self._descriptor, before)
+            fitted = bytes(data[: len(data) - len(view)])
+            os.ftruncate(self._descriptor, before + fitted.rfind(b"\n") + 1)  # whole lines stay
             self._lost += 1
 
 

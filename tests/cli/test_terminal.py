@@ -110,6 +110,7 @@ def test_control_c_reaches_the_container_and_control_d_ends_the_shell(terminal: 
         shown.expect("/ # ")
         shown.type("echo code $?\n")
         shown.expect("code 130")
+        shown.expect("/ # ")  # before it the shell does not read keys one by one, and would miss the next
         shown.type("\x04")
         assert shown.end() == 0
 
