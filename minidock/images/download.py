@@ -17,7 +17,7 @@ import hashlib
 import os
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -77,16 +77,33 @@ def sweep(temporary: Path, older_than: float) -> int:
 
     Returns the bytes freed.
     """
-    freed = 0
-    for path in temporary.glob("*.partial"):
-        try:
-            found = path.stat()
-            if time.time() - found.st_mtime >= older_than and not files.is_locked(path):
-                path.unlink()
-                freed += found.st_size
-        except FileNotFoundError:
-            continue
-    return freed
+    return sum(
+        _remove(path, lambda found: time.time() - found.st_mtime >= older_than)
+        for path in temporary.glob("*.partial")
+    )
+
+
+def forget(partial: Path, blob: Path) -> None:
+    """Remove the name *partial* of what is by now *blob* in the store.
+
+    A pull that works on the file keeps the name: it counts on finding its own bytes there, and
+    forgets it in its turn.
+    """
+    _remove(partial, lambda found: os.path.samestat(found, os.stat(blob)))
+
+
+def _remove(partial: Path, wanted: Callable[[os.stat_result], bool]) -> int:
+    """Remove a partial file if it is *wanted* and nobody holds its lock; returns its bytes, 0 if it stays."""
+    try:
+        with open(partial, "rb", buffering=0) as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            found = os.fstat(file.fileno())
+            if os.path.samestat(found, os.stat(partial)) and wanted(found):
+                partial.unlink()
+                return found.st_size
+    except (FileNotFoundError, BlockingIOError):
+        pass
+    return 0
 
 
 class Fetch:
@@ -191,8 +208,7 @@ def bring(job: Job, say: Say) -> int:
                 # With one worker per core a second thread would only cost more.
                 blocks = compression.ahead(fetch.blocks(), READ_AHEAD) if job.alone else fetch.blocks()
                 unpacked = _unpack(job, blocks)
-                with suppress(FileNotFoundError):  # another pull, of the same file, was quicker
-                    os.link(job.partial, job.fetched)
+                os.link(job.partial, job.fetched)  # only who holds the lock removes the name
                 return unpacked
             except InvalidInput as error:
                 sources = fetch.sources if fetch.resumed else fetch.sources[1:]

@@ -92,7 +92,7 @@ def pull(
             new.put_image(found.data, found.media_type, names)
     # From here on the image is on disk, under its name.
     for job in jobs:
-        _forget(job)
+        download.forget(Path(job.partial), Path(job.blob))
         progress(Event(short(job.digest), "Pull complete", job.size, job.size))
     progress(Event("", f"Digest: {found.digest}"))
     news = "Image is up to date for" if image.digest == known and not jobs else "Downloaded newer image for"
@@ -274,13 +274,6 @@ def _take(new: Transaction, jobs: list[Job]) -> None:
             new.add_blob(fetched, job.digest)
         elif not new.keep(job.digest, job.size):
             raise MinidockError(f"layer {short(job.digest)}: its file vanished", hint="Pull again.")
-
-
-def _forget(job: Job) -> None:
-    """Remove the partial file's name, unless it is by now another pull's."""
-    with suppress(FileNotFoundError):
-        if os.path.samefile(job.partial, job.blob):
-            os.unlink(job.partial)
 
 
 # ── push ─────────────────────────────────────────────────────────────────────────────────────────────

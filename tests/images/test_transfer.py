@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import gzip
 import io
 import json
@@ -641,3 +642,19 @@ def test_old_partial_files_are_given_up(root: Path) -> None:
         os.utime(temporary / f"{name}.partial", (moment, moment))
     assert download.sweep(temporary, older_than=5) == 5
     assert [path.name for path in temporary.iterdir()] == ["new.partial"]
+
+
+def test_a_partial_file_that_another_pull_reads_keeps_its_name(root: Path) -> None:
+    """Else a third pull makes a new, empty file of that name, and the second takes it for its own."""
+    partial, blob = root / "layer.partial", root / "blob"
+    partial.write_bytes(b"12345")
+    os.link(partial, blob)
+    with partial.open("rb") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        download.forget(partial, blob)
+        assert partial.exists()
+    download.forget(partial, blob)
+    assert not partial.exists()
+    partial.write_bytes(b"of the next pull")
+    download.forget(partial, blob)
+    assert partial.exists()
