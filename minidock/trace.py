@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar, cast
 
@@ -41,6 +41,10 @@ class Step:
     why: str = ""
     source: str = ""  # file of the mechanism when it is not the library's own
     pid: int = 0  # who took it, as it sees itself: 1 is a container's first process
+
+    def to_json(self) -> dict[str, Any]:
+        """The fields by name. (`asdict` would copy every argument, at ten times the price.)"""
+        return {each.name: getattr(self, each.name) for each in fields(self)}
 
 
 @dataclass(slots=True)
@@ -65,7 +69,7 @@ class Recorder:
         if fresh:
             import json
 
-            lines = "".join(json.dumps(asdict(step), default=str) + "\n" for step in fresh)
+            lines = "".join(json.dumps(step.to_json(), default=str) + "\n" for step in fresh)
             os.write(self.descriptor, lines.encode())
 
 

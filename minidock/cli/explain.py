@@ -39,10 +39,9 @@ def explain(context: Context, values: Values, arguments: list[str]) -> int:
         steps = [step for step in steps if step.lesson == values["lesson"]]
     if values["format"] == "json":
         import json
-        from dataclasses import asdict
 
         for step in steps:
-            print(json.dumps(asdict(step), ensure_ascii=False))
+            print(json.dumps(step.to_json(), ensure_ascii=False))
         return 0
     page = Page(sys.stdout, str(container.directory), whole=values["all"])
     page.show(f"{container.name} ({container.id[:12]})", container.spec.image, steps)

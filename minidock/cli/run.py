@@ -10,7 +10,6 @@ from typing import Any
 from minidock.cli import run_options
 from minidock.cli.context import Context, say
 from minidock.cli.flags import Command, UsageError, Values, boolean
-from minidock.engine import streams
 from minidock.errors import MinidockError
 
 _DETACH_KEYS = "ctrl-p,ctrl-q"
@@ -21,6 +20,8 @@ def run(context: Context, values: Values, arguments: list[str]) -> int:
     from minidock import headstart
 
     headstart.begin()
+    from minidock.engine import streams  # while the shim imports its own part, on another core
+
     engine, detach = context.engine, values["detach"]
     if detach and values["attach"]:
         raise UsageError("conflicting options: cannot specify both --attach and --detach", exit_code=1)

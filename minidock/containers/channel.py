@@ -11,7 +11,7 @@ import json
 import marshal
 import os
 import struct
-from dataclasses import astuple, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 from minidock import trace
@@ -82,7 +82,7 @@ class Channel:
         """Send recorded steps, in messages of a size that fits. JSON would take three times as long."""
         rows: list[bytes] = []
         for step in steps:
-            row = list(astuple(step))
+            row = list(step.to_json().values())
             try:
                 rows.append(marshal.dumps(row))
             except ValueError:  # an argument that is not plain data

@@ -80,7 +80,7 @@ class Shim:
         self.starter = Client(self.loop, connection)
         self.recorder = trace.Recorder()
         self.running: Running | None = None
-        self._lock = self._listener = -1
+        self._lock = self._listener = self._mounts = -1
 
     # --- the beginning ---------------------------------------------------------------------------
 
@@ -112,6 +112,8 @@ class Shim:
         etc.write(container)
         made = cgroup.create(container.root, spec)
         born = birth.bear(container, made, self.order.size)
+        if spec.auto_remove:
+            self._hold_mounts(born.pid)
         state = State("running", born.pid, started_at=timestamps.now())
         console = Console(self.loop, LogFile(container.directory / "log.json"), keep_stdin=_keeps_stdin(spec))
         running = Running(container, self.loop, console, made, born.pid, state)
@@ -128,6 +130,15 @@ class Shim:
         console.start()
         self.loop.watch(born.pidfd, READ, lambda _: self._reap(running, born.pidfd))
         return running
+
+    def _hold_mounts(self, pid: int) -> None:
+        """Keep the container's mount namespace until the news of its end is out.
+
+        With its last process it goes, and the kernel takes milliseconds to unmount all in it; so nobody
+        waits for them. Not of a container that stays: it may be started again, on the same upper directory.
+        """
+        with contextlib.suppress(OSError):  # it has ended already
+            self._mounts = os.open(f"/proc/{pid}/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
 
     def _listen(self, running: Running) -> None:
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -191,6 +202,8 @@ class Shim:
             clients += [*self.running.waiters, *self.running.log_readers, *self.running.console.clients]
         for client in clients:
             client.finish(**message)
+        if self._mounts >= 0:
+            os.close(self._mounts)
         if parting is not None:  # nobody sees it any more, so nobody needs to wait for it
             files.remove_tree(parting)
         while any(not client.closed for client in clients):  # the slow ones may still read

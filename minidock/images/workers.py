@@ -21,7 +21,6 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -175,7 +174,7 @@ def _serve(job: Job, say: download.Say) -> None:
     except Exception as error:  # whatever it is, the caller waits for an answer
         answer |= {"message": f"layer {job.digest[:19]}: {type(error).__name__}: {error}"}
         answer |= {"errno": getattr(error, "errno", None)}
-    say({"steps": [asdict(step) for step in recorder.steps]})
+    say({"steps": [step.to_json() for step in recorder.steps]})
     say(answer)
 
 
