@@ -19,34 +19,30 @@ from minidock.kernel.cgroup_tree import Limits, Places, Setting, Statistics, che
 
 DEFAULT_PERIOD = 100_000  # microseconds: the kernel's own cpu period
 WANTED = ("cpu", "cpuset", "io", "memory", "pids")
-
-
 ENTRANCE = "cgroup.procs"  # the file by which a process of one thread enters
 
 
 def create(roots: Places, parent: str, name: str) -> Places:
-    """Make ``parent/name`` and hand the controllers down to it."""
-    directory = f"{roots['pids']}/{parent}/{name}"
+    """Make ``parent/name``, then hand the controllers down to it, level by level.
+
+    In this order because other commands may be removing the same parent, or making it anew: once our
+    own cgroup stands in it, nobody can remove it.
+    """
+    root, steps = roots["pids"], f"{parent}/{name}".split("/")
+    levels = ["/".join([root, *steps[:depth]]) for depth in range(len(steps) + 1)]
     for attempt in range(5):
         try:
-            _make_parents(roots["pids"], parent)
-            _make(directory)
+            for directory in levels[1:]:
+                _make(directory)
         except KernelError as error:
-            # another command may be removing the parent, empty until now: make it again
+            # the parent, empty until now, was just removed: make it again
             if error.errno_name not in ("ENOENT", "ENODEV") or attempt == 4:
                 raise
         else:
             break
-    return dict.fromkeys(cgroup_tree.CONTROLLERS, directory)
-
-
-def _make_parents(root: str, parent: str) -> None:
-    above = root
-    for part in parent.split("/"):
-        _hand_down(above)
-        above = f"{above}/{part}"
-        _make(above)
-    _hand_down(above)
+    for directory in levels[:-1]:
+        _hand_down(directory)
+    return dict.fromkeys(cgroup_tree.CONTROLLERS, levels[-1])
 
 
 def _make(directory: str) -> None:

@@ -1,0 +1,1 @@
+"""Floor 4: Dockerfiles become images: parser, word expansion, copying, cache, steps."""
