@@ -180,8 +180,17 @@ class ImageVerbs:
 
         return archive.load(self.store, file)
 
-    def import_(self, file: IO[bytes], reference: str = "", **options: Any) -> Image:
-        """Make an image of one layer from a tar archive of a filesystem; *options*: see flat.import_."""
+    def import_(
+        self, file: IO[bytes], reference: str = "", *, changes: Sequence[str] = (), **options: Any
+    ) -> Image:
+        """Make an image of one layer from a tar archive of a filesystem.
+
+        *changes* are Dockerfile instructions such as ``CMD ["sh"]``; *options*: see flat.import_.
+        """
+        from minidock.images import changes as instructions
         from minidock.images import flat
 
-        return flat.import_(self.store, file, reference, **options)
+        settings: Json = {}
+        for change in changes:
+            instructions.apply(settings, change)
+        return flat.import_(self.store, file, reference, settings=settings, **options)

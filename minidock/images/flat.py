@@ -6,16 +6,14 @@ cost (nothing is shared any more). `save` and `load` keep all of it.
 
 from __future__ import annotations
 
-import json
 import os
 import stat
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
 from minidock.errors import InvalidInput
-from minidock.images import changes as instructions
 from minidock.images import compression, layer, manifest, reference, tar
 from minidock.images.extract import RESERVED_XATTRS
 from minidock.images.header import (
@@ -28,7 +26,7 @@ from minidock.images.header import (
     SYMLINK,
     Entry,
 )
-from minidock.images.image import OCI_CONFIG, OCI_LAYER, OCI_MANIFEST, Image, digest_of
+from minidock.images.image import OCI_LAYER, Image, Layer
 from minidock.images.store import Store
 
 LAYER_TYPES = {"": OCI_LAYER, "gzip": f"{OCI_LAYER}+gzip", "zstd": f"{OCI_LAYER}+zstd"}
@@ -60,19 +58,16 @@ def import_(
     file: IO[bytes],
     name: str = "",
     *,
-    changes: Sequence[str] = (),
+    settings: dict[str, Any] | None = None,
     message: str = "",
     platform: str | None = None,
 ) -> Image:
     """Make an image of one layer from *file*, a tar of a root filesystem, plain, gzip or zstd.
 
-    *name* is a reference (none: the image is dangling); *changes* are Dockerfile instructions such as
-    ``CMD ["sh"]``; *message* goes into the history. Raises InvalidInput for a damaged or hostile archive.
+    *name* is a reference (none: the image is dangling); *settings* what a container starts with (Env,
+    Cmd, …); *message* goes into the history. Raises InvalidInput for a damaged or hostile archive.
     """
     names = [str(reference.parse(name).pinned())] if name else []
-    settings: dict[str, Any] = {}
-    for change in changes:
-        instructions.apply(settings, change)
     made_for = manifest.parse_platform(platform) if platform else manifest.host_platform()
     with store.transaction() as new:
         with new.scratch() as writer:
@@ -95,19 +90,13 @@ def import_(
             "architecture": made_for.architecture,
             "os": made_for.system,
             **({"variant": made_for.variant} if made_for.variant else {}),
-            "config": settings,
+            "config": settings or {},
             "rootfs": {"type": "layers", "diff_ids": [diff_id]},
             "history": [{"created": created, "comment": comment}],
         }
-        config_data = json.dumps(config).encode()
-        document = {
-            "schemaVersion": 2,
-            "mediaType": OCI_MANIFEST,
-            "config": {"mediaType": OCI_CONFIG, "digest": new.put(config_data), "size": len(config_data)},
-            "layers": [{"mediaType": media_type, "digest": writer.digest, "size": writer.size}],
-        }
-        new.put_image(json.dumps(document).encode(), OCI_MANIFEST, names)
-    return store.resolve(digest_of(config_data))
+        imported = Layer(writer.digest, diff_id, writer.size, media_type)
+        image_id = new.put_made_image(config, [imported], names)
+    return store.resolve(image_id)
 
 
 def _diff_id(path: Path) -> str:

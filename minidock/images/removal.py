@@ -196,8 +196,8 @@ def _familiar(name: str) -> str:
 
 
 def reachable(store: Store, entries: list[Entry]) -> set[str]:
-    """The digests and diff ids that names, containers and operations under way lead to."""
-    found = leases(store.temporary)
+    """The digests and diff ids that names, containers, builds and operations under way lead to."""
+    found = leases(store.temporary) | set(store.roots())
     for use in store.uses():
         found.update(use.layers)
     for entry in entries:

@@ -45,8 +45,9 @@ class Use:
 class Store(Home):
     """All images below one root directory. Cheap to make: nothing is read or created until needed.
 
-    *uses* tells which containers exist (the engine knows; this floor does not): nothing that they
-    need is ever removed. *max_layer_size* bounds an extracted layer, in bytes.
+    *uses* tells which containers exist, *roots* what else is to stay (digests and diff ids: the build
+    cache). The engine knows both, this floor does not; nothing of it is ever removed. *max_layer_size*
+    bounds an extracted layer, in bytes.
     """
 
     def __init__(
@@ -54,10 +55,12 @@ class Store(Home):
         root: Path,
         *,
         uses: Callable[[], Iterable[Use]] = tuple,
+        roots: Callable[[], Iterable[str]] = tuple,
         max_layer_size: int = 64 << 30,
     ) -> None:
         super().__init__(root)
         self.uses = uses
+        self.roots = roots
         self.max_layer_size = max_layer_size
 
     # --- finding images ---------------------------------------------------------------------------

@@ -19,16 +19,17 @@ import fcntl
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from minidock import files
 from minidock.errors import MinidockError
 from minidock.images import manifest, reference
 from minidock.images.home import Home
+from minidock.images.image import OCI_CONFIG, OCI_MANIFEST, Layer, digest_of
 from minidock.images.layout import Entry, is_taken
 
 
@@ -149,22 +150,33 @@ class Transaction:
         return writer.digest
 
     @contextmanager
-    def layer(self, diff_id: str) -> Iterator[LayerTree]:
-        """A fresh directory to extract layer *diff_id* into; when the block fails, it is removed."""
-        reference.check_digest(diff_id)
-        name = diff_id.removeprefix("sha256:")
-        tree = LayerTree(self.directory / "trees" / f"{name}-{os.urandom(4).hex()}")
+    def tree(self) -> Iterator[LayerTree]:
+        """A fresh directory for a layer's files; it goes with the block unless :meth:`add_layer` takes it."""
+        tree = LayerTree(self.directory / "trees" / os.urandom(8).hex())
         tree.path.mkdir(mode=0o755)
         try:
             yield tree
-            note = json.dumps({"diff_id": diff_id, "size": tree.size}).encode()
-            (self.directory / "layers" / f"{name}.json").write_bytes(note)
+        finally:
+            files.remove_tree(tree.path)
+
+    def add_layer(self, tree: LayerTree, diff_id: str) -> None:
+        """Take *tree* as the extracted form of the layer *diff_id*."""
+        reference.check_digest(diff_id)
+        name = diff_id.removeprefix("sha256:")
+        note = json.dumps({"diff_id": diff_id, "size": tree.size}).encode()
+        (self.directory / "layers" / f"{name}.json").write_bytes(note)
+        try:
             os.rename(tree.path, self.directory / "layers" / name)
         except OSError as error:
             if not is_taken(error):
                 raise
-        finally:
-            files.remove_tree(tree.path)
+
+    @contextmanager
+    def layer(self, diff_id: str) -> Iterator[LayerTree]:
+        """A fresh directory to extract layer *diff_id* into; when the block fails, it is removed."""
+        with self.tree() as tree:
+            yield tree
+            self.add_layer(tree, diff_id)
 
     def put_image(self, data: bytes, media_type: str = "", names: Iterable[str] = ()) -> str:
         """Add the image whose manifest is *data*; config and layers are in the store or in this transaction.
@@ -185,6 +197,26 @@ class Transaction:
         descriptor = {"mediaType": content.media_type, "digest": digest, "size": len(data)}
         self._staged.append((Entry(descriptor), checked))
         return digest
+
+    def put_made_image(
+        self, config: dict[str, Any], layers: Sequence[Layer], names: Iterable[str] = ()
+    ) -> str:
+        """Add an image that was made here: its config document and its layers, bottom first.
+
+        Returns its id, the digest of the config. See :meth:`put_image` for *names*.
+        """
+        data = json.dumps(config).encode()
+        document = {
+            "schemaVersion": 2,
+            "mediaType": OCI_MANIFEST,
+            "config": {"mediaType": OCI_CONFIG, "digest": self.put(data), "size": len(data)},
+            "layers": [
+                {"mediaType": layer.media_type, "digest": layer.digest, "size": layer.size}
+                for layer in layers
+            ],
+        }
+        self.put_image(json.dumps(document).encode(), OCI_MANIFEST, names)
+        return digest_of(data)
 
     # --- the end ----------------------------------------------------------------------------------
 
