@@ -38,7 +38,7 @@ def lookup(user: str, group_add: list[str] | None = None, *, root: str = "") -> 
     uid, gid, home, name = 0, 0, "/", ""
     entry = None
     number = _number(wanted_user) if wanted_user else 0
-    for fields in _entries(f"{root}/etc/passwd", 7):
+    for fields in entries(f"{root}/etc/passwd", 7):
         # A name wins over a number: an entry may be *named* "1000".
         if fields[0] == wanted_user or (number is not None and _number(fields[2]) == number):
             entry = fields
@@ -53,7 +53,7 @@ def lookup(user: str, group_add: list[str] | None = None, *, root: str = "") -> 
     if wanted_group:
         gid = _group(wanted_group, root)
     elif name:
-        for fields in _entries(f"{root}/etc/group", 4):
+        for fields in entries(f"{root}/etc/group", 4):
             member_gid = _number(fields[2])
             if member_gid is not None and name in fields[3].split(","):
                 groups.append(member_gid)
@@ -66,7 +66,7 @@ def lookup(user: str, group_add: list[str] | None = None, *, root: str = "") -> 
 
 def _group(text: str, root: str) -> int:
     number = _number(text)
-    for fields in _entries(f"{root}/etc/group", 4):
+    for fields in entries(f"{root}/etc/group", 4):
         if fields[0] == text and (found := _number(fields[2])) is not None:
             return found
     if number is None:
@@ -83,7 +83,7 @@ def _number(text: str) -> int | None:
     return number
 
 
-def _entries(path: str, fields: int) -> Iterator[list[str]]:
+def entries(path: str, fields: int) -> Iterator[list[str]]:
     """The lines of a passwd-like file, each padded to *fields* parts."""
     try:
         # O_NONBLOCK: a fifo in the image must not hold us up for ever.

@@ -208,12 +208,12 @@ def _walk(upper: Path, below: list[Path], at: str = "") -> Iterator[_Entry]:
     names = sorted(os.listdir(upper))
     if is_opaque(upper):
         for name in sorted({name for layer in below for name in os.listdir(layer)} - set(names)):
-            hidden, layer, _ = _look_below(below, name)
+            hidden, layer, _ = lookup(below, name)
             if hidden is not None:
                 yield _Entry(f"{at}/{name}", hidden, hidden, layer, [], deleted=True)
     for name in names:
         found = os.lstat(upper / name)
-        lower, layer, directories = _look_below(below, name)
+        lower, layer, directories = lookup(below, name)
         if _is_whiteout(found):
             if lower is not None:
                 yield _Entry(f"{at}/{name}", found, lower, layer, [], deleted=True)
@@ -223,8 +223,11 @@ def _walk(upper: Path, below: list[Path], at: str = "") -> Iterator[_Entry]:
             yield from _walk(upper / name, directories, f"{at}/{name}")
 
 
-def _look_below(layers: list[Path], name: str) -> tuple[os.stat_result | None, Path | None, list[Path]]:
-    """Look *name* up as the kernel does: the topmost entry, its layer, and the directories that merge."""
+def lookup(layers: list[Path], name: str) -> tuple[os.stat_result | None, Path | None, list[Path]]:
+    """Look *name* up as the kernel does: the topmost entry, its layer, and the directories that merge.
+
+    *layers* are directories that merge themselves, topmost first. (None, None, []) when nothing shows there.
+    """
     top: os.stat_result | None = None
     where: Path | None = None
     directories: list[Path] = []
