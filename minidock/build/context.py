@@ -1,0 +1,227 @@
+"""The build context: the files that a Dockerfile may copy from.
+
+Mostly it is a directory. It can also come as a tar archive, on standard input or from a URL, or not at
+all: then there is only a Dockerfile. What .dockerignore names is not there for the build, as if it did
+not exist.
+
+Source: docker build, "Build with PATH", "Build with URL", "Build with -"; Dockerfile reference,
+".dockerignore file".
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import re
+import stat
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from minidock.build import fetch, ignore
+from minidock.build.ignore import Patterns
+from minidock.build.view import Found, View
+from minidock.errors import InvalidInput, MinidockError
+from minidock.images import compression, header, tar
+from minidock.images.extract import Extractor
+from minidock.images.layer import DEFAULT_MAX_SIZE, bounded
+
+DEFAULT_NAME = "Dockerfile"
+LONGEST_DOCKERFILE = 4 << 20  # bytes
+
+_GIT = re.compile(r"(git://|git@|ssh://|github\.com/)|https?://.*\.git(#.*)?$")
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """The files a build may copy, without those that .dockerignore names.
+
+    *scratch* takes what ADD fetches. *owner* is who the files belong to in the image: root for a
+    directory of the user's machine, None (as they are) for those of an archive.
+    """
+
+    view: View
+    patterns: Patterns
+    root: Path
+    name: str
+    scratch: Path
+    owner: tuple[int, int] | None = (0, 0)
+
+    def find(self, path: str) -> Found | None:
+        """What *path* leads to, as View.find; None for what is ignored."""
+        found = self.view.find(path)
+        return found if found and self._shows(found) and not self._ignores(path) else None
+
+    def names(self, path: str) -> list[str]:
+        """The sorted names in the directory *path* that are not ignored."""
+        above = self.view.resolve(path)
+        whole = (f"{above}/{name}" if above else name for name in self.view.names(path))
+        return [name.rpartition("/")[2] for name in whole if not self._ignores(name)]
+
+    def walk(self, path: str) -> Iterator[Found]:
+        """*path* and everything below it, as View.walk, without what is ignored."""
+        return filter(self._shows, self.view.walk(path, self._enters))
+
+    def _shows(self, found: Found) -> bool:
+        # Without the process that listens a socket means nothing.
+        return not stat.S_ISSOCK(found.status.st_mode) and not self._ignores(found.name)
+
+    def _enters(self, found: Found) -> bool:
+        return not self._ignores(found.name) or self.patterns.may_match_below(found.name)
+
+    def _ignores(self, name: str) -> bool:
+        return bool(self.patterns.patterns) and bool(name) and self.patterns.matches(name)
+
+
+def open_context(
+    source: str | Path | BinaryIO, dockerfile: str | None, scratch: Path, stdin: BinaryIO | None = None
+) -> tuple[Context, bytes, str]:
+    """Open what `build` was given: the context, the text of the Dockerfile, and its name.
+
+    *source* is a directory, an http URL, ``-`` (standard input) or an open file; *dockerfile* the value
+    of ``-f``. *scratch* is an empty directory for what has to be unpacked; the caller removes it.
+
+    Raises InvalidInput, with Docker's words, for what cannot be a context.
+    """
+    if not isinstance(source, str | Path):
+        return _from_stream(compression.blocks(source), "the archive", dockerfile, scratch, stdin)
+    text = os.fspath(source)
+    if text == "-":
+        if dockerfile == "-":
+            raise InvalidInput("invalid argument: can't use stdin for both build context and dockerfile")
+        if stdin is None:
+            raise InvalidInput("-: there is no standard input to read")
+        return _from_stream(compression.blocks(stdin), "-", dockerfile, scratch, None)
+    if _GIT.match(text) and not Path(text).is_dir():
+        raise InvalidInput(
+            f"{text}: minidock builds no git repositories",
+            hint="Clone it (git clone --depth 1 URL), then build the directory.",
+        )
+    if text.startswith(("http://", "https://")):
+        with fetch.opened(text) as answer:
+            return _from_stream(answer.blocks(), text, dockerfile, scratch, stdin)
+    return _from_directory(Path(text), dockerfile, scratch, stdin)
+
+
+# --- a directory ---------------------------------------------------------------------------------
+
+
+def _from_directory(
+    root: Path, dockerfile: str | None, scratch: Path, stdin: BinaryIO | None
+) -> tuple[Context, bytes, str]:
+    if not root.exists():
+        raise InvalidInput(f'unable to prepare context: path "{root}" not found')
+    if not root.is_dir():
+        raise InvalidInput(
+            f"unable to prepare context: context must be a directory: {root}",
+            hint=f"To name a Dockerfile use -f: minidock build -f {root} .",
+        )
+    if dockerfile == "-":
+        text = _dockerfile_text(compression.blocks(stdin or _no_input()), "-")
+        return _context(root, _read_patterns([root / ".dockerignore"]), str(root), scratch), text, "-"
+    path = Path(dockerfile) if dockerfile else root / DEFAULT_NAME
+    if not dockerfile and not path.exists() and (root / DEFAULT_NAME.lower()).exists():
+        path = root / DEFAULT_NAME.lower()
+    try:
+        with open(path, "rb") as file:
+            text = _dockerfile_text(compression.blocks(file), str(path))
+    except OSError as error:
+        raise InvalidInput(
+            f"unable to prepare context: cannot read the Dockerfile {path}: {error.strerror}",
+            hint="Name it with -f FILE when it stands elsewhere." if not dockerfile else None,
+        ) from None
+    beside = path.with_name(f"{path.name}.dockerignore")
+    patterns = _read_patterns([beside, root / ".dockerignore"])
+    return _context(root, patterns, str(root), scratch), text, dockerfile or path.name
+
+
+def _context(
+    root: Path, patterns: Patterns, name: str, scratch: Path, owner: tuple[int, int] | None = (0, 0)
+) -> Context:
+    return Context(View([root]), patterns, root, name, scratch, owner)
+
+
+def _read_patterns(candidates: list[Path]) -> Patterns:
+    """The first of the files that exists."""
+    for path in candidates:
+        try:
+            with open(path, "rb") as file:
+                return ignore.read(file.read(LONGEST_DOCKERFILE).decode(errors="surrogateescape"))
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        except OSError as error:
+            raise InvalidInput(f"error reading .dockerignore: {path}: {error.strerror}") from None
+    return Patterns([])
+
+
+def _no_input() -> BinaryIO:
+    raise InvalidInput("-f -: there is no standard input to read")
+
+
+# --- an archive, or a Dockerfile alone -----------------------------------------------------------
+
+
+def _from_stream(
+    blocks: Iterator[bytes], name: str, dockerfile: str | None, scratch: Path, stdin: BinaryIO | None
+) -> tuple[Context, bytes, str]:
+    """A tar archive, compressed or not, is a context; anything else is a Dockerfile without one."""
+    root = scratch / "context"
+    root.mkdir(mode=0o700)
+    beginning = _beginning(blocks, tar.BLOCK)
+    stream = itertools.chain([beginning], blocks)
+    if not is_archive(beginning):
+        if dockerfile:
+            raise InvalidInput(
+                "ambiguous Dockerfile source: both stdin and flag correspond to Dockerfiles",
+                hint=f"{name} is no archive, so it is taken for a Dockerfile: leave out -f.",
+            )
+        return _context(root, Patterns([]), name, scratch), _dockerfile_text(stream, name), "Dockerfile"
+    unpack(stream, root, name)
+    view = View([root])
+    wanted = dockerfile or DEFAULT_NAME
+    if wanted == "-":
+        text = _dockerfile_text(compression.blocks(stdin or _no_input()), "-")
+    elif view.find(wanted) is None:
+        raise InvalidInput(f"Cannot locate specified Dockerfile: {wanted}", hint=f"{name} does not hold it.")
+    else:
+        text = view.read(wanted)
+    ignored = [root / view.resolve(each) for each in (f"{wanted}.dockerignore", ".dockerignore")]
+    return _context(root, _read_patterns(ignored), name, scratch, None), text, wanted
+
+
+def is_archive(beginning: bytes) -> bool:
+    """Whether a stream that begins so is a tar archive, or compressed: 512 bytes tell."""
+    if compression.detect(beginning):
+        return True
+    try:
+        header.parse(beginning[: tar.BLOCK].ljust(tar.BLOCK, b"\0"), {})
+    except MinidockError:
+        return False
+    return True
+
+
+def unpack(stream: Iterable[bytes], directory: Path, name: str) -> None:
+    """Unpack an archive, compressed in any way, safely into *directory*."""
+    blocks = bounded(compression.decompress(stream), DEFAULT_MAX_SIZE)
+    try:
+        with Extractor(directory, layer=False, max_size=DEFAULT_MAX_SIZE) as extractor:
+            extractor.extract(tar.Reader(blocks))
+    except MinidockError as error:
+        raise type(error)(f"{name}: {error.message}", hint=error.hint) from None
+
+
+def _beginning(blocks: Iterator[bytes], length: int) -> bytes:
+    beginning = b""
+    while len(beginning) < length and (block := next(blocks, b"")):
+        beginning += block
+    return beginning
+
+
+def _dockerfile_text(blocks: Iterable[bytes], name: str) -> bytes:
+    text = b""
+    for block in blocks:
+        text += block
+        if len(text) > LONGEST_DOCKERFILE:
+            raise InvalidInput(f"{name}: larger than {LONGEST_DOCKERFILE} bytes: this is no Dockerfile")
+    return text

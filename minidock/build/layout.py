@@ -1,0 +1,175 @@
+"""Where each copied file goes, and how it will look there: from sources to a list of items."""
+
+from __future__ import annotations
+
+import posixpath
+import stat
+from dataclasses import dataclass, field
+
+from minidock.build.context import Context, is_archive
+from minidock.build.ignore import Patterns
+from minidock.build.permissions import Change
+from minidock.build.sources import Source
+from minidock.build.view import Found, View, shown_name
+from minidock.errors import InvalidInput, MinidockError
+from minidock.images import compression
+
+Owner = tuple[int, int]
+ROOT: Owner = (0, 0)
+
+_NEW_DIRECTORY = stat.S_IFDIR | 0o755
+_HEREDOC = stat.S_IFREG | 0o644
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One thing to write. *target* is its name from the image's root ("" is the root itself).
+
+    *found* is what it is made from; without it the item is a heredoc's *text*, or a directory that only
+    has to be there. *mode* is a whole st_mode. *unpack*: *found* is an archive, *target* the directory for
+    what is in it. *same_as*: a hard link to the item of that target. *kept*: the image has this directory
+    already, and it stays as it is.
+    """
+
+    target: str
+    found: Found | None
+    mode: int
+    owner: Owner
+    text: bytes = b""
+    unpack: bool = False
+    same_as: str = ""
+    kept: bool = False
+
+    @property
+    def is_directory(self) -> bool:
+        return stat.S_ISDIR(self.mode)
+
+
+@dataclass
+class Layout:
+    """Collects the items of one COPY or ADD.
+
+    *destination* is a name in *below*, the image so far, its links followed; *into*: it is meant as a
+    directory. *owner* is --chown's, *change* --chmod's. Without --chown files belong to *files_owner*, or
+    (None) to whom they belong in *source*. *unpack*: open archives, as ADD does.
+    """
+
+    source: View | Context
+    below: View
+    destination: str
+    into: bool
+    owner: Owner | None
+    files_owner: Owner | None
+    change: Change
+    exclude: Patterns
+    unpack: bool
+    items: dict[str, Item] = field(default_factory=dict)
+    _known: dict[str, Found | None] = field(default_factory=dict)
+
+    def add(self, source: Source) -> str:
+        """Place *source* and what is below it; returns what it is: "file" or "dir".
+
+        Raises InvalidInput where a file would have to replace a directory, or the other way round.
+        """
+        above = posixpath.join(self.destination, source.inside).rstrip("/")
+        found = source.found
+        if found is not None and found.is_directory:
+            self._directory(source, found, above)
+            return "dir"
+        if self.exclude.matches(source.name):
+            return "file"
+        there = self._in_image(above)
+        if found is not None and self.unpack and not source.fetched and is_tar(found):
+            self._need(above, ROOT)
+            # A key that no file has: what the archive holds is not known yet.
+            self.items[f"{above}//{source.name}"] = Item(
+                above, found, found.status.st_mode, ROOT, unpack=True
+            )
+            return "file"
+        into = self.into or bool(there and there.is_directory)
+        target = posixpath.join(above, source.name) if into else above
+        self._need(posixpath.dirname(target), self.owner or ROOT)
+        self._make_parents(source)
+        if found is None:
+            self._put(Item(target, None, self.change(_HEREDOC), self.owner or ROOT, text=source.text))
+        else:
+            self._put(self._item(target, found))
+        return "file"
+
+    def _directory(self, source: Source, top: Found, above: str) -> None:
+        """The content of a directory. With --parents the directory itself as well."""
+        self._need(posixpath.dirname(above), ROOT)
+        self._need(above, self.owner or ROOT)
+        self._make_parents(source)
+        first: dict[tuple[int, int], str] = {}  # files with several names stay one file
+        for found in self.source.walk(top.name):
+            inside = found.name[len(top.name) :].lstrip("/")
+            if not inside or self.exclude.matches(inside):
+                continue
+            target = posixpath.join(above, inside)
+            status = found.status
+            same_as = ""
+            if found.is_file and status.st_nlink > 1:
+                same_as = first.setdefault((status.st_dev, status.st_ino), target)
+            self._need(posixpath.dirname(target), ROOT)
+            self._put(self._item(target, found, "" if same_as == target else same_as))
+
+    def _make_parents(self, source: Source) -> None:
+        for inside, found in source.parents:
+            self._put(self._item(posixpath.join(self.destination, inside), found))
+
+    def _item(self, target: str, found: Found, same_as: str = "") -> Item:
+        status = found.status
+        mode = status.st_mode if found.is_link else self.change(status.st_mode)
+        owner = self.owner or self.files_owner or (status.st_uid, status.st_gid)
+        return Item(target, found, mode, owner, same_as=same_as)
+
+    def _put(self, item: Item) -> None:
+        there = self._in_image(item.target)
+        before = self.items.get(item.target)
+        is_directory = before.is_directory if before else there is not None and there.is_directory
+        if is_directory and not item.is_directory:
+            raise InvalidInput(f"cannot replace to directory /{shown_name(item.target)} with file")
+        if (before or there) and item.is_directory and not is_directory:
+            raise _not_a_directory(item.target)
+        self.items[item.target] = item
+
+    def _need(self, target: str, owner: Owner) -> None:
+        """Make sure that the directory *target*, and those above it, will be there."""
+        if target in self.items:
+            if not self.items[target].is_directory:
+                raise _not_a_directory(target)
+            return
+        if target:
+            self._need(posixpath.dirname(target), owner)
+        there = self._in_image(target)
+        if there and not there.is_directory:
+            raise _not_a_directory(target)
+        if there or not target:
+            self.items[target] = Item(target, None, _NEW_DIRECTORY, ROOT, kept=True)
+        else:
+            self.items[target] = Item(target, None, _NEW_DIRECTORY, owner)
+
+    def _in_image(self, target: str) -> Found | None:
+        """What the image has under the name *target* itself; looked up once."""
+        if target not in self._known:
+            above = self._in_image(posixpath.dirname(target)) if target else None
+            nothing = target and (above is None or not above.is_directory)
+            self._known[target] = None if nothing else self.below.find(target, follow=False)
+        return self._known[target]
+
+
+def _not_a_directory(target: str) -> InvalidInput:
+    return InvalidInput(f"cannot copy to non-directory: /{shown_name(target)}")
+
+
+def is_tar(found: Found) -> bool:
+    """Whether a file is an archive that ADD unpacks: its content tells, not its name."""
+    if not found.is_file:
+        return False
+    with open(found.open(), "rb") as file:
+        try:
+            beginning = next(compression.decompress(file), b"")
+        except MinidockError:
+            return False
+    return is_archive(beginning) and not compression.detect(beginning)

@@ -1,0 +1,135 @@
+"""Which files COPY and ADD take: names, wildcards, URLs, and the texts of heredocs.
+
+Source: Dockerfile reference, "COPY", "ADD"; Go's filepath.Match.
+"""
+
+from __future__ import annotations
+
+import posixpath
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from minidock.build import fetch
+from minidock.build.context import Context
+from minidock.build.ignore import Patterns
+from minidock.build.instructions import Copy
+from minidock.build.view import Found, View, shown_name
+from minidock.errors import InvalidInput
+
+URL = re.compile(r"https?://", re.IGNORECASE)
+_GIT = re.compile(r"git@|git://|ssh://|https?://[^?#]*\.git(#.*)?$")
+_WILDCARD = re.compile(r"[*?\[]")
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """One thing to copy. *name* is what it is called in a destination directory.
+
+    *found* is the file or directory; for a heredoc None, and *text* its content. With ``--parents``,
+    *inside* is where below the destination it goes, and *parents* are the directories made for that, each
+    with the one that it is made after. *fetched*: it came from a URL.
+    """
+
+    name: str
+    found: Found | None = None
+    text: bytes = b""
+    inside: str = ""
+    parents: tuple[tuple[str, Found], ...] = ()
+    fetched: bool = False
+
+
+def gather(instruction: Copy, source: View | Context) -> list[Source]:
+    """Everything that the instruction's sources name, in order.
+
+    Raises InvalidInput, with Docker's words, for what is missing, ignored or outside.
+    """
+    gathered = []
+    for pattern in instruction.sources:
+        if instruction.unpack and (URL.match(pattern) or _GIT.match(pattern)):
+            gathered.append(_fetched(instruction, pattern, source))
+        else:
+            gathered += _matching(instruction, pattern, source)
+    if instruction.checksum and not all(each.fetched for each in gathered):
+        raise InvalidInput("checksum can't be specified for non-HTTP(S) sources")
+    for heredoc in instruction.heredocs:
+        gathered.append(Source(posixpath.basename(heredoc.name), text=heredoc.content.encode()))
+    if not gathered:
+        raise InvalidInput(f"{_verb(instruction)} failed: no source files were specified")
+    return gathered
+
+
+def _fetched(instruction: Copy, url: str, source: View | Context) -> Source:
+    if _GIT.match(url):
+        raise InvalidInput(f"ADD {url}: minidock fetches no git repositories", hint="RUN git clone does.")
+    if isinstance(source, View):
+        raise InvalidInput(f"ADD {url}: a URL has no place in another image")
+    name = fetch.name_of(url) if into_directory(instruction.destination) else posixpath.basename(url)
+    file = fetch.download(url, source.scratch, instruction.checksum)
+    return Source(name, View([source.scratch]).find(file.name), fetched=True)
+
+
+def _matching(instruction: Copy, pattern: str, source: View | Context) -> Iterator[Source]:
+    # "./" in the middle is where --parents begins to keep directories.
+    before, pivot, _ = pattern.partition("/./")
+    path = posixpath.normpath(pattern.lstrip("/"))
+    if path == ".." or path.startswith("../"):
+        raise InvalidInput(
+            f"{_verb(instruction)} failed: forbidden path outside the build context: {path} ()"
+        )
+    wild = bool(_WILDCARD.search(path))
+    kept_from = len(posixpath.normpath(before.lstrip("/")).split("/")) if pivot and before.strip("/") else 0
+    for name in _expanded(path, source) if wild else [path]:
+        found = source.find(name)
+        if found is None:
+            if wild:
+                continue  # a link to nowhere
+            raise _missing(instruction, name)
+        if instruction.parents:
+            inside, parents = _parents(name, kept_from, source, found)
+            yield Source(posixpath.basename(name), found, inside=inside, parents=parents)
+        else:
+            yield Source(posixpath.basename(name), found)
+
+
+def _missing(instruction: Copy, name: str) -> InvalidInput:
+    where = "" if instruction.from_stage else "file not found in build context or excluded by .dockerignore: "
+    return InvalidInput(f"{_verb(instruction)} failed: {where}stat {shown_name(name)}: file does not exist")
+
+
+def _expanded(pattern: str, source: View | Context) -> list[str]:
+    """The names that match *pattern*: from the root down, one directory level for each part of it."""
+    names = [""]
+    for part in pattern.split("/"):
+        if not _WILDCARD.search(part):
+            names = [way for above in names if source.find(way := posixpath.join(above, part))]
+            continue
+        # Only here, not in .dockerignore, "!" is a letter like any other.
+        matches = Patterns(["\\" + part if part.startswith("!") else part]).matches
+        names = [
+            posixpath.join(above, name) for above in names for name in source.names(above) if matches(name)
+        ]
+    return names
+
+
+def _parents(
+    name: str, kept_from: int, source: View | Context, found: Found
+) -> tuple[str, tuple[tuple[str, Found], ...]]:
+    """The directories of *name* without the first *kept_from*: as one path, and each with its original."""
+    parts = name.split("/")
+    last = len(parts) if found.is_directory else len(parts) - 1
+    parents = []
+    for count in range(kept_from + 1, last + 1):
+        original = source.find("/".join(parts[:count]))
+        if original is not None:
+            parents.append(("/".join(parts[kept_from:count]), original))
+    return "/".join(parts[kept_from:last]), tuple(parents)
+
+
+def into_directory(destination: str) -> bool:
+    """Whether a destination is meant as a directory, whatever is there: it ends in ``/``, or is ``.``"""
+    return destination.endswith(("/", "/.")) or destination in (".", "")
+
+
+def _verb(instruction: Copy) -> str:
+    return instruction.node.keyword.upper()
