@@ -19,13 +19,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from minidock.build import fetch, ignore
+from minidock.build import archives, fetch, ignore
 from minidock.build.ignore import Patterns
 from minidock.build.view import Found, View
-from minidock.errors import InvalidInput, MinidockError
-from minidock.images import compression, header, tar
-from minidock.images.extract import Extractor
-from minidock.images.layer import DEFAULT_MAX_SIZE, bounded
+from minidock.errors import InvalidInput
+from minidock.images import compression, tar
 
 DEFAULT_NAME = "Dockerfile"
 LONGEST_DOCKERFILE = 4 << 20  # bytes
@@ -170,14 +168,14 @@ def _from_stream(
     root.mkdir(mode=0o700)
     beginning = _beginning(blocks, tar.BLOCK)
     stream = itertools.chain([beginning], blocks)
-    if not is_archive(beginning):
+    if not compression.detect(beginning) and not archives.begins_archive(beginning):
         if dockerfile:
             raise InvalidInput(
                 "ambiguous Dockerfile source: both stdin and flag correspond to Dockerfiles",
                 hint=f"{name} is no archive, so it is taken for a Dockerfile: leave out -f.",
             )
         return _context(root, Patterns([]), name, scratch), _dockerfile_text(stream, name), "Dockerfile"
-    unpack(stream, root, name)
+    archives.unpack(stream, root, name)
     view = View([root])
     wanted = dockerfile or DEFAULT_NAME
     if wanted == "-":
@@ -188,27 +186,6 @@ def _from_stream(
         text = view.read(wanted)
     ignored = [root / view.resolve(each) for each in (f"{wanted}.dockerignore", ".dockerignore")]
     return _context(root, _read_patterns(ignored), name, scratch, None), text, wanted
-
-
-def is_archive(beginning: bytes) -> bool:
-    """Whether a stream that begins so is a tar archive, or compressed: 512 bytes tell."""
-    if compression.detect(beginning):
-        return True
-    try:
-        header.parse(beginning[: tar.BLOCK].ljust(tar.BLOCK, b"\0"), {})
-    except MinidockError:
-        return False
-    return True
-
-
-def unpack(stream: Iterable[bytes], directory: Path, name: str) -> None:
-    """Unpack an archive, compressed in any way, safely into *directory*."""
-    blocks = bounded(compression.decompress(stream), DEFAULT_MAX_SIZE)
-    try:
-        with Extractor(directory, layer=False, max_size=DEFAULT_MAX_SIZE) as extractor:
-            extractor.extract(tar.Reader(blocks))
-    except MinidockError as error:
-        raise type(error)(f"{name}: {error.message}", hint=error.hint) from None
 
 
 def _beginning(blocks: Iterator[bytes], length: int) -> bytes:

@@ -6,13 +6,13 @@ import posixpath
 import stat
 from dataclasses import dataclass, field
 
-from minidock.build.context import Context, is_archive
+from minidock.build import archives
+from minidock.build.context import Context
 from minidock.build.ignore import Patterns
 from minidock.build.permissions import Change
 from minidock.build.sources import Source
 from minidock.build.view import Found, View, shown_name
-from minidock.errors import InvalidInput, MinidockError
-from minidock.images import compression
+from minidock.errors import InvalidInput
 
 Owner = tuple[int, int]
 ROOT: Owner = (0, 0)
@@ -79,7 +79,7 @@ class Layout:
         if self.exclude.matches(source.name):
             return "file"
         there = self._in_image(above)
-        if found is not None and self.unpack and not source.fetched and is_tar(found):
+        if found is not None and self.unpack and not source.fetched and archives.is_archive(found):
             self._need(above, ROOT)
             # A key that no file has: what the archive holds is not known yet.
             self.items[f"{above}//{source.name}"] = Item(
@@ -161,15 +161,3 @@ class Layout:
 
 def _not_a_directory(target: str) -> InvalidInput:
     return InvalidInput(f"cannot copy to non-directory: /{shown_name(target)}")
-
-
-def is_tar(found: Found) -> bool:
-    """Whether a file is an archive that ADD unpacks: its content tells, not its name."""
-    if not found.is_file:
-        return False
-    with open(found.open(), "rb") as file:
-        try:
-            beginning = next(compression.decompress(file), b"")
-        except MinidockError:
-            return False
-    return is_archive(beginning) and not compression.detect(beginning)

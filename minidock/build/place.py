@@ -13,7 +13,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from minidock.build import unpack
+from minidock.build import archives
 from minidock.build.digests import CAPABILITIES
 from minidock.build.layout import Item
 from minidock.build.view import Found, View, shown_name
@@ -56,7 +56,7 @@ class _Writer:
     def write(self, item: Item) -> None:
         above, _, name = os.fsencode(item.target).rpartition(b"/")
         if item.unpack and item.found:
-            unpack.unpack(item.found, self._tree(), item.target, self._below, self._newest)
+            archives.add(item.found, self._tree(), item.target, self._below, self._newest)
             self.directories.retire()
         elif item.is_directory:
             self._directory(item, above, name)

@@ -1,4 +1,7 @@
-"""ADD opens an archive: its entries become files of the layer, with their own owners and modes."""
+"""Archives as sources: a context that comes as a tar, and the tars that ADD opens.
+
+The content tells what is an archive, not its name, and how it is compressed.
+"""
 
 from __future__ import annotations
 
@@ -7,22 +10,62 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from minidock.build.view import Found, View, shown_name
-from minidock.errors import MinidockError
-from minidock.images import compression, tar
+from minidock.errors import InvalidInput, MinidockError
+from minidock.images import compression, header, layer, tar
 from minidock.images.directories import clean
 from minidock.images.extract import Extractor
-from minidock.images.layer import DEFAULT_MAX_SIZE, bounded
+
+_MAX_SIZE = layer.DEFAULT_MAX_SIZE
 
 
-def unpack(found: Found, tree: Path, target: str, below: View, newest: int | None = None) -> None:
-    """Unpack the archive *found* into the directory *target* of the layer *tree*, on top of *below*.
+def begins_archive(beginning: bytes) -> bool:
+    """Whether a stream that begins so is a tar archive: its first 512 bytes are a header."""
+    try:
+        header.parse(beginning[: tar.BLOCK].ljust(tar.BLOCK, b"\0"), {})
+    except MinidockError:
+        return False
+    return True
 
-    No time is later than *newest*, in nanoseconds. Raises InvalidInput for a damaged or hostile archive.
+
+def is_archive(found: Found) -> bool:
+    """Whether a file is one that ADD unpacks: a tar, plain or compressed.
+
+    Raises InvalidInput for a file that is compressed and damaged: nobody knows what it holds.
+    """
+    if not found.is_file:
+        return False
+    with open(found.open(), "rb") as file:
+        try:
+            return begins_archive(next(compression.decompress(file), b""))
+        except MinidockError as error:
+            raise InvalidInput(
+                f"ADD {shown_name(found.name)}: {error.message}", hint="COPY takes a file as it is."
+            ) from None
+
+
+def unpack(stream: Iterable[bytes], directory: Path, name: str) -> None:
+    """Unpack a context that came as an archive, compressed in any way, into *directory*.
+
+    Raises InvalidInput for a damaged or hostile one; *name* is what to call it.
+    """
+    blocks = layer.bounded(compression.decompress(stream), _MAX_SIZE)
+    try:
+        with Extractor(directory, layer=False, max_size=_MAX_SIZE) as extractor:
+            extractor.extract(tar.Reader(blocks))
+    except MinidockError as error:
+        raise type(error)(f"{name}: {error.message}", hint=error.hint) from None
+
+
+def add(found: Found, tree: Path, target: str, below: View, newest: int | None = None) -> None:
+    """ADD: unpack *found* into the directory *target* of the layer *tree*, on top of the image *below*.
+
+    Owners and modes are the archive's. No time is later than *newest*, in nanoseconds. Raises
+    InvalidInput for a damaged or hostile archive.
     """
     with open(found.open(), "rb") as file:
-        blocks = bounded(compression.decompress(file), DEFAULT_MAX_SIZE)
+        blocks = layer.bounded(compression.decompress(file), _MAX_SIZE)
         try:
-            with Extractor(tree, layer=True, max_size=DEFAULT_MAX_SIZE) as extractor:
+            with Extractor(tree, layer=True, max_size=_MAX_SIZE) as extractor:
                 extractor.extract(_Moved(blocks, target, below, newest))
         except MinidockError as error:
             raise type(error)(f"ADD {shown_name(found.name)}: {error.message}", hint=error.hint) from None
