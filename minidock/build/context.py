@@ -35,8 +35,7 @@ _GIT = re.compile(r"(git://|git@|ssh://|github\.com/)|https?://.*\.git(#.*)?$")
 class Context:
     """The files a build may copy, without those that .dockerignore names.
 
-    *scratch* takes what ADD fetches. *owner* is who the files belong to in the image: root for a
-    directory of the user's machine, None (as they are) for those of an archive.
+    *scratch* takes what ADD fetches.
     """
 
     view: View
@@ -44,7 +43,6 @@ class Context:
     root: Path
     name: str
     scratch: Path
-    owner: tuple[int, int] | None = (0, 0)
 
     def find(self, path: str) -> Found | None:
         """What *path* leads to, as View.find; None for what is ignored."""
@@ -115,9 +113,10 @@ def _from_directory(
             f"unable to prepare context: context must be a directory: {root}",
             hint=f"To name a Dockerfile use -f: minidock build -f {root} .",
         )
+    ignored = root / ".dockerignore"
     if dockerfile == "-":
         text = _dockerfile_text(compression.blocks(stdin or _no_input()), "-")
-        return _context(root, _read_patterns([root / ".dockerignore"]), str(root), scratch), text, "-"
+        return Context(View([root]), _read_patterns([ignored]), root, str(root), scratch), text, "-"
     path = Path(dockerfile) if dockerfile else root / DEFAULT_NAME
     if not dockerfile and not path.exists() and (root / DEFAULT_NAME.lower()).exists():
         path = root / DEFAULT_NAME.lower()
@@ -126,18 +125,13 @@ def _from_directory(
             text = _dockerfile_text(compression.blocks(file), str(path))
     except OSError as error:
         raise InvalidInput(
-            f"unable to prepare context: cannot read the Dockerfile {path}: {error.strerror}",
-            hint="Name it with -f FILE when it stands elsewhere." if not dockerfile else None,
+            "unable to prepare context: unable to evaluate symlinks in Dockerfile path: "
+            f"lstat {path.absolute()}: {(error.strerror or '').lower()}",
+            hint=None if dockerfile else "Name it with -f FILE when it stands elsewhere.",
         ) from None
     beside = path.with_name(f"{path.name}.dockerignore")
-    patterns = _read_patterns([beside, root / ".dockerignore"])
-    return _context(root, patterns, str(root), scratch), text, dockerfile or path.name
-
-
-def _context(
-    root: Path, patterns: Patterns, name: str, scratch: Path, owner: tuple[int, int] | None = (0, 0)
-) -> Context:
-    return Context(View([root]), patterns, root, name, scratch, owner)
+    patterns = _read_patterns([beside, ignored])
+    return Context(View([root]), patterns, root, str(root), scratch), text, dockerfile or path.name
 
 
 def _read_patterns(candidates: list[Path]) -> Patterns:
@@ -174,7 +168,8 @@ def _from_stream(
                 "ambiguous Dockerfile source: both stdin and flag correspond to Dockerfiles",
                 hint=f"{name} is no archive, so it is taken for a Dockerfile: leave out -f.",
             )
-        return _context(root, Patterns([]), name, scratch), _dockerfile_text(stream, name), "Dockerfile"
+        text = _dockerfile_text(stream, name)
+        return Context(View([root]), Patterns([]), root, name, scratch), text, DEFAULT_NAME
     archives.unpack(stream, root, name)
     view = View([root])
     wanted = dockerfile or DEFAULT_NAME
@@ -185,7 +180,7 @@ def _from_stream(
     else:
         text = view.read(wanted)
     ignored = [root / view.resolve(each) for each in (f"{wanted}.dockerignore", ".dockerignore")]
-    return _context(root, _read_patterns(ignored), name, scratch, None), text, wanted
+    return Context(view, _read_patterns(ignored), root, name, scratch), text, wanted
 
 
 def _beginning(blocks: Iterator[bytes], length: int) -> bytes:

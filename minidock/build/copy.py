@@ -86,15 +86,13 @@ def plan(
         ground.resolve(wanted),
         into=directory or instruction.parents,
         owner=owner or (owner_of(instruction.chown, below) if instruction.chown else None),
-        files_owner=source.owner if isinstance(source, Context) else None,
         change=mode_change(instruction.chmod) if instruction.chmod else _unchanged,
         exclude=exclude,
         unpack=instruction.unpack,
     )
     shapes = [layout.add(each) for each in gathered]
     shape = shapes[0] if len(shapes) == 1 else "multi"
-    shown = wanted + "/" if directory and wanted != "/" else wanted
-    return Plan(list(layout.items.values()), below, layout.destination, shape, shown)
+    return Plan(list(layout.items.values()), below, layout.destination, shape, instruction.destination)
 
 
 def _unchanged(mode: int) -> int:

@@ -50,8 +50,8 @@ class Layout:
     """Collects the items of one COPY or ADD.
 
     *destination* is a name in *below*, the image so far, its links followed; *into*: it is meant as a
-    directory. *owner* is --chown's, *change* --chmod's. Without --chown files belong to *files_owner*, or
-    (None) to whom they belong in *source*. *unpack*: open archives, as ADD does.
+    directory. *owner* is --chown's, *change* --chmod's. Without --chown files of a context belong to root,
+    those of another stage to whom they belong there. *unpack*: open archives, as ADD does.
     """
 
     source: View | Context
@@ -59,7 +59,6 @@ class Layout:
     destination: str
     into: bool
     owner: Owner | None
-    files_owner: Owner | None
     change: Change
     exclude: Patterns
     unpack: bool
@@ -121,8 +120,8 @@ class Layout:
     def _item(self, target: str, found: Found, same_as: str = "") -> Item:
         status = found.status
         mode = status.st_mode if found.is_link else self.change(status.st_mode)
-        owner = self.owner or self.files_owner or (status.st_uid, status.st_gid)
-        return Item(target, found, mode, owner, same_as=same_as)
+        owner = ROOT if isinstance(self.source, Context) else (status.st_uid, status.st_gid)
+        return Item(target, found, mode, self.owner or owner, same_as=same_as)
 
     def _put(self, item: Item) -> None:
         there = self._in_image(item.target)
