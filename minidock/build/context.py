@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from minidock.build import archives, fetch, ignore
+from minidock.build import archives, ignore
 from minidock.build.ignore import Patterns
 from minidock.build.view import Found, View
 from minidock.errors import InvalidInput
@@ -95,6 +95,8 @@ def open_context(
             hint="Clone it (git clone --depth 1 URL), then build the directory.",
         )
     if text.startswith(("http://", "https://")):
+        from minidock.build import fetch  # costs 30 ms that most builds need not pay
+
         with fetch.opened(text) as answer:
             return _from_stream(answer.blocks(), text, dockerfile, scratch, stdin)
     return _from_directory(Path(text), dockerfile, scratch, stdin)

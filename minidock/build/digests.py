@@ -29,15 +29,15 @@ def of(items: Iterable[Item], root: str) -> tuple[str, dict[str, str]]:
         if item.found is None:
             content = hashlib.sha256(item.text).digest()
         elif item.same_as:
-            content = item.same_as[len(root) :].encode(errors="surrogateescape")
+            content = os.fsencode(item.same_as[len(root) :])
         elif item.found.is_file:
             content = _of_file(item.found)
         elif item.found.is_link:
             content = os.fsencode(_target(item.found))
         elif not item.is_directory:
             content = b"%d" % item.found.status.st_rdev
-        name = item.target[len(root) :].encode(errors="surrogateescape")
-        looks = b"" if item.kept else b"%o %d %d" % (item.mode, *item.owner)
+        name = os.fsencode(item.target[len(root) :])
+        looks = b"%o %d %d" % (item.mode, *item.owner)
         for part in (name, looks, b"%d%d" % (item.unpack, bool(item.same_as)), content):
             total.update(b"%d:" % len(part))
             total.update(part)

@@ -7,6 +7,7 @@ import os
 import posixpath
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from http.client import responses
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -43,20 +44,24 @@ def opened(url: str) -> Iterator[Answer]:
     try:
         with client.request("GET", url) as response:
             if response.status != 200:
-                raise MinidockError(f"failed to GET {wire.shown(url)} with status {response.status}")
+                phrase = responses.get(response.status, "")
+                status = f"{response.status} {phrase}".strip()
+                raise MinidockError(f"failed to GET {wire.shown(url)} with status {status}")
             yield Answer(response)
     finally:
         client.close()
 
 
 def download(url: str, directory: Path, checksum: str = "") -> Path:
-    """Fetch *url* into a new file in *directory*: mode 0600, the time that the server names.
+    """Fetch *url* into a new file somewhere in *directory*: mode 0600, the time that the server names.
 
     Raises MinidockError when it cannot be had, or is not what *checksum* ("sha256:…") says.
     Source: Dockerfile reference, "ADD --checksum".
     """
     found = compression.new_hash(checksum or "sha256:")
-    path = directory / f"download-{os.urandom(8).hex()}"
+    own = directory / f"download-{os.urandom(8).hex()}"
+    own.mkdir(mode=0o700)
+    path = own / (name_of(url) or "download")
     with opened(url) as answer, open(os.open(path, _FILE_FLAGS, 0o600), "wb") as file:
         try:
             for block in compression.hashed(answer.blocks(), found.update):
@@ -75,11 +80,9 @@ def download(url: str, directory: Path, checksum: str = "") -> Path:
 
 
 def name_of(url: str) -> str:
-    """The file name at the end of *url*'s path. Raises InvalidInput when there is none."""
+    """The file name at the end of *url*'s path, or nothing."""
     name = posixpath.basename(unquote(urlsplit(url).path))
-    if name in ("", ".", ".."):
-        raise InvalidInput(f"cannot determine filename from url: {url}", hint="Name the destination file.")
-    return name
+    return "" if name in (".", "..") or "\0" in name else name
 
 
 def _date(response: wire.Response) -> str:

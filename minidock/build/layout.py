@@ -26,9 +26,8 @@ class Item:
     """One thing to write. *target* is its name from the image's root ("" is the root itself).
 
     *found* is what it is made from; without it the item is a heredoc's *text*, or a directory that only
-    has to be there. *mode* is a whole st_mode. *unpack*: *found* is an archive, *target* the directory for
-    what is in it. *same_as*: a hard link to the item of that target. *kept*: the image has this directory
-    already, and it stays as it is.
+    has to be there: if the image has it, it stays as it is. *mode* is a whole st_mode. *unpack*: *found* is
+    an archive, *target* the directory for what is in it. *same_as*: a hard link to the item of that target.
     """
 
     target: str
@@ -38,7 +37,6 @@ class Item:
     text: bytes = b""
     unpack: bool = False
     same_as: str = ""
-    kept: bool = False
 
     @property
     def is_directory(self) -> bool:
@@ -77,7 +75,6 @@ class Layout:
             return "dir"
         if self.exclude.matches(source.name):
             return "file"
-        there = self._in_image(above)
         if found is not None and self.unpack and not source.fetched and archives.is_archive(found):
             self._need(above, ROOT)
             # A key that no file has: what the archive holds is not known yet.
@@ -85,7 +82,10 @@ class Layout:
                 above, found, found.status.st_mode, ROOT, unpack=True
             )
             return "file"
+        there = self.below.find(above, follow=False)
         into = self.into or bool(there and there.is_directory)
+        if into and not source.name:
+            raise InvalidInput(f"ADD failed: cannot determine filename for source {source.fetched}")
         target = posixpath.join(above, source.name) if into else above
         self._need(posixpath.dirname(target), self.owner or ROOT)
         self._make_parents(source)
@@ -135,19 +135,14 @@ class Layout:
 
     def _need(self, target: str, owner: Owner) -> None:
         """Make sure that the directory *target*, and those above it, will be there."""
-        if target in self.items:
-            if not self.items[target].is_directory:
-                raise _not_a_directory(target)
-            return
-        if target:
-            self._need(posixpath.dirname(target), owner)
-        there = self._in_image(target)
-        if there and not there.is_directory:
+        if target not in self.items:
+            for way in _ways(target):
+                there = self._in_image(way)
+                if there and not there.is_directory:
+                    raise _not_a_directory(way)
+                self.items.setdefault(way, Item(way, None, _NEW_DIRECTORY, owner))
+        if not self.items[target].is_directory:
             raise _not_a_directory(target)
-        if there or not target:
-            self.items[target] = Item(target, None, _NEW_DIRECTORY, ROOT, kept=True)
-        else:
-            self.items[target] = Item(target, None, _NEW_DIRECTORY, owner)
 
     def _in_image(self, target: str) -> Found | None:
         """What the image has under the name *target* itself; looked up once."""
@@ -156,6 +151,12 @@ class Layout:
             nothing = target and (above is None or not above.is_directory)
             self._known[target] = None if nothing else self.below.find(target, follow=False)
         return self._known[target]
+
+
+def _ways(target: str) -> list[str]:
+    """``a/b`` → the root, ``a``, ``a/b``."""
+    parts = target.split("/") if target else []
+    return ["/".join(parts[:count]) for count in range(len(parts) + 1)]
 
 
 def _not_a_directory(target: str) -> InvalidInput:

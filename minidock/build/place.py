@@ -77,13 +77,11 @@ class _Writer:
         """Directories last: every file made in one changes its time, and its mode may forbid us to write."""
         for item in reversed(self._made):
             directory = self.directories.get(os.fsencode(item.target))
-            if item.kept:
-                os.fchmod(directory, 0o755)
-                os.setxattr(directory, IMPLIED, b"")
-            else:
-                os.fchown(directory, *item.owner)
-                os.fchmod(directory, stat.S_IMODE(item.mode))
+            os.fchown(directory, *item.owner)
+            os.fchmod(directory, stat.S_IMODE(item.mode))
             os.utime(directory, ns=self._times(item.found))
+            if not item.found:
+                os.setxattr(directory, IMPLIED, b"")  # settle() knows whether the image has it
             self.directories.trim()
         os.setxattr(self.directories.root, IMPLIED, IMPLIED_BELOW)
 
@@ -93,7 +91,7 @@ class _Writer:
                 os.mkdir(name, 0o700, dir_fd=self.directories.get(above))
             except FileExistsError:  # an archive brought it
                 self.directories.get(os.fsencode(item.target))
-                if item.kept or not item.found:
+                if not item.found:
                     return
         self._made.append(item)
 

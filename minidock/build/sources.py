@@ -10,14 +10,13 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from minidock.build import fetch
 from minidock.build.context import Context
 from minidock.build.ignore import Patterns
 from minidock.build.instructions import Copy
 from minidock.build.view import Found, View, shown_name
 from minidock.errors import InvalidInput
 
-URL = re.compile(r"https?://", re.IGNORECASE)
+_URL = re.compile(r"https?://", re.IGNORECASE)
 _GIT = re.compile(r"git@|git://|ssh://|https?://[^?#]*\.git(#.*)?$")
 _WILDCARD = re.compile(r"[*?\[]")
 
@@ -28,7 +27,7 @@ class Source:
 
     *found* is the file or directory; for a heredoc None, and *text* its content. With ``--parents``,
     *inside* is where below the destination it goes, and *parents* are the directories made for that, each
-    with the one that it is made after. *fetched*: it came from a URL.
+    with the one that it is made after. *fetched* is the URL that it came from. A URL may have no *name*.
     """
 
     name: str
@@ -36,7 +35,7 @@ class Source:
     text: bytes = b""
     inside: str = ""
     parents: tuple[tuple[str, Found], ...] = ()
-    fetched: bool = False
+    fetched: str = ""
 
 
 def gather(instruction: Copy, source: View | Context) -> list[Source]:
@@ -46,8 +45,10 @@ def gather(instruction: Copy, source: View | Context) -> list[Source]:
     """
     gathered = []
     for pattern in instruction.sources:
-        if instruction.unpack and (URL.match(pattern) or _GIT.match(pattern)):
-            gathered.append(_fetched(instruction, pattern, source))
+        if instruction.unpack and (_URL.match(pattern) or _GIT.match(pattern)):
+            gathered.append(_fetched(pattern, source, instruction.checksum))
+        elif _URL.match(pattern):
+            raise InvalidInput("COPY failed: source can't be a URL for COPY", hint="ADD fetches URLs.")
         else:
             gathered += _matching(instruction, pattern, source)
     if instruction.checksum and not all(each.fetched for each in gathered):
@@ -59,14 +60,15 @@ def gather(instruction: Copy, source: View | Context) -> list[Source]:
     return gathered
 
 
-def _fetched(instruction: Copy, url: str, source: View | Context) -> Source:
+def _fetched(url: str, source: View | Context, checksum: str) -> Source:
+    from minidock.build import fetch  # costs 30 ms that most builds need not pay
+
     if _GIT.match(url):
         raise InvalidInput(f"ADD {url}: minidock fetches no git repositories", hint="RUN git clone does.")
     if isinstance(source, View):
         raise InvalidInput(f"ADD {url}: a URL has no place in another image")
-    name = fetch.name_of(url) if into_directory(instruction.destination) else posixpath.basename(url)
-    file = fetch.download(url, source.scratch, instruction.checksum)
-    return Source(name, View([source.scratch]).find(file.name), fetched=True)
+    file = fetch.download(url, source.scratch, checksum)
+    return Source(fetch.name_of(url), View([file.parent]).find(file.name), fetched=url)
 
 
 def _matching(instruction: Copy, pattern: str, source: View | Context) -> Iterator[Source]:
