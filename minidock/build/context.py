@@ -137,16 +137,21 @@ def _from_directory(
 
 
 def _read_patterns(candidates: list[Path]) -> Patterns:
-    """The first of the files that exists."""
+    """The patterns in the first of the files that exists."""
     for path in candidates:
         try:
-            with open(path, "rb") as file:
-                return ignore.read(file.read(LONGEST_DOCKERFILE).decode(errors="surrogateescape"))
+            # It may be a fifo: it must not hold us up.
+            with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+                return _patterns(file.read(LONGEST_DOCKERFILE))
         except (FileNotFoundError, NotADirectoryError):
             continue
         except OSError as error:
             raise InvalidInput(f"error reading .dockerignore: {path}: {error.strerror}") from None
     return Patterns([])
+
+
+def _patterns(content: bytes) -> Patterns:
+    return ignore.read(content.decode(errors="surrogateescape"))
 
 
 def _no_input() -> BinaryIO:
@@ -181,8 +186,9 @@ def _from_stream(
         raise InvalidInput(f"Cannot locate specified Dockerfile: {wanted}", hint=f"{name} does not hold it.")
     else:
         text = view.read(wanted)
-    ignored = [root / view.resolve(each) for each in (f"{wanted}.dockerignore", ".dockerignore")]
-    return Context(view, _read_patterns(ignored), root, name, scratch), text, wanted
+    ignored = (each for each in (f"{wanted}.dockerignore", ".dockerignore") if view.find(each))
+    patterns = _patterns(next((view.read(each) for each in ignored), b""))
+    return Context(view, patterns, root, name, scratch), text, wanted
 
 
 def _beginning(blocks: Iterator[bytes], length: int) -> bytes:

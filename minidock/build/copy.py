@@ -54,18 +54,12 @@ class Plan:
 
 
 @trace.mechanism(lesson=8)
-def plan(
-    instruction: Copy,
-    source: View | Context,
-    workdir: str,
-    below: View,
-    owner: tuple[int, int] | None = None,
-) -> Plan:
+def plan(instruction: Copy, source: View | Context, workdir: str, below: View) -> Plan:
     """Decide what a COPY or ADD writes: the files are looked at and read, nothing is written yet.
 
     *source* is the context, or the view of another stage or image. *below* are the files of the image so
-    far: they decide what the destination is. *workdir* is where a relative destination starts. *owner*
-    is used instead of --chown, which else is looked up in *below*.
+    far: they decide what the destination is, and know the names of --chown. *workdir* is where a relative
+    destination starts.
 
     Raises InvalidInput, with Docker's words, for what cannot be copied.
     """
@@ -85,7 +79,7 @@ def plan(
         ground,
         ground.resolve(wanted),
         into=directory or instruction.parents,
-        owner=owner or (owner_of(instruction.chown, below) if instruction.chown else None),
+        owner=owner_of(instruction.chown, below) if instruction.chown else None,
         change=mode_change(instruction.chmod) if instruction.chmod else _unchanged,
         exclude=exclude,
         unpack=instruction.unpack,

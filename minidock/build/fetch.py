@@ -22,8 +22,10 @@ class Answer:
 
     def __init__(self, response: wire.Response) -> None:
         self._response = response
-        modified = email.utils.parsedate_to_datetime(found) if (found := _date(response)) else None
-        self.mtime = int(modified.timestamp()) if modified else 0
+        self.mtime = 0
+        with suppress(ValueError):  # no such header, or one that is no date
+            modified = email.utils.parsedate_to_datetime(response.headers.get("Last-Modified", ""))
+            self.mtime = int(modified.timestamp())
 
     def blocks(self) -> Iterator[bytes]:
         """The content. Raises MinidockError when the connection breaks."""
@@ -83,11 +85,3 @@ def name_of(url: str) -> str:
     """The file name at the end of *url*'s path, or nothing."""
     name = posixpath.basename(unquote(urlsplit(url).path))
     return "" if name in (".", "..") or "\0" in name else name
-
-
-def _date(response: wire.Response) -> str:
-    text = response.headers.get("Last-Modified", "")
-    with suppress(ValueError):
-        email.utils.parsedate_to_datetime(text)
-        return text
-    return ""

@@ -54,7 +54,8 @@ def gather(instruction: Copy, source: View | Context) -> list[Source]:
     if instruction.checksum and not all(each.fetched for each in gathered):
         raise InvalidInput("checksum can't be specified for non-HTTP(S) sources")
     for heredoc in instruction.heredocs:
-        gathered.append(Source(posixpath.basename(heredoc.name), text=heredoc.content.encode()))
+        text = heredoc.text.encode(errors="surrogateescape")
+        gathered.append(Source(posixpath.basename(heredoc.name), text=text))
     if not gathered:
         raise InvalidInput(f"{_verb(instruction)} failed: no source files were specified")
     return gathered
@@ -72,15 +73,12 @@ def _fetched(url: str, source: View | Context, checksum: str) -> Source:
 
 
 def _matching(instruction: Copy, pattern: str, source: View | Context) -> Iterator[Source]:
-    # "./" in the middle is where --parents begins to keep directories.
-    before, pivot, _ = pattern.partition("/./")
     path = posixpath.normpath(pattern.lstrip("/"))
     if path == ".." or path.startswith("../"):
         raise InvalidInput(
             f"{_verb(instruction)} failed: forbidden path outside the build context: {path} ()"
         )
     wild = bool(_WILDCARD.search(path))
-    kept_from = len(posixpath.normpath(before.lstrip("/")).split("/")) if pivot and before.strip("/") else 0
     for name in _expanded(path, source) if wild else [path]:
         found = source.find(name)
         if found is None:
@@ -88,7 +86,7 @@ def _matching(instruction: Copy, pattern: str, source: View | Context) -> Iterat
                 continue  # a link to nowhere
             raise _missing(instruction, name)
         if instruction.parents:
-            inside, parents = _parents(name, kept_from, source, found)
+            inside, parents = _parents(name, _kept_from(pattern), source, found)
             yield Source(posixpath.basename(name), found, inside=inside, parents=parents)
         else:
             yield Source(posixpath.basename(name), found)
@@ -112,6 +110,13 @@ def _expanded(pattern: str, source: View | Context) -> list[str]:
             posixpath.join(above, name) for above in names for name in source.names(above) if matches(name)
         ]
     return names
+
+
+def _kept_from(pattern: str) -> int:
+    """How many directories --parents leaves out: those before ``/./``."""
+    before, pivot, _ = pattern.partition("/./")
+    left_out = posixpath.normpath(before.lstrip("/") or ".")
+    return len(left_out.split("/")) if pivot and left_out != "." else 0
 
 
 def _parents(
