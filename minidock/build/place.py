@@ -108,14 +108,17 @@ class _Writer:
     def _file(self, item: Item, directory: int, name: bytes) -> None:
         descriptor = os.open(name, _NEW_FILE, 0o600, dir_fd=directory)
         try:
+            capabilities = b""
             if item.found:
-                _copy(item.found, descriptor)
+                capabilities = _copy(item.found, descriptor)
             else:
                 _write_all(descriptor, item.text)
-            # Owner first: chown clears the setuid bit.
+            # Owner first: chown clears the setuid bit and the capabilities.
             if item.owner != (0, 0):
                 os.fchown(descriptor, *item.owner)
             os.fchmod(descriptor, stat.S_IMODE(item.mode))
+            if capabilities:
+                os.setxattr(descriptor, CAPABILITIES, capabilities)
             os.utime(descriptor, ns=self._times(item.found))
         finally:
             os.close(descriptor)
@@ -144,16 +147,18 @@ class _Writer:
         return Path(f"/proc/self/fd/{self.directories.root}")
 
 
-def _copy(found: Found, target: int) -> None:
-    """The content of a file, and its capabilities. Raises MinidockError when it changed since it was read."""
+def _copy(found: Found, target: int) -> bytes:
+    """Copy the content of a file; returns its capabilities.
+
+    Raises MinidockError when it changed since the digest was made.
+    """
     source = found.open()
     try:
         left = found.status.st_size
         while left and (sent := os.sendfile(target, source, None, left)):
             left -= sent
-        if CAPABILITIES in os.listxattr(source):
-            os.setxattr(target, CAPABILITIES, os.getxattr(source, CAPABILITIES))
         found.check(source)
+        return os.getxattr(source, CAPABILITIES) if CAPABILITIES in os.listxattr(source) else b""
     finally:
         os.close(source)
 

@@ -275,7 +275,7 @@ def server() -> Iterator[tuple[str, dict[str, bytes]]]:
             pass
 
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as listener:
-        threading.Thread(target=listener.serve_forever, daemon=True).start()
+        threading.Thread(target=listener.serve_forever, args=[0.01], daemon=True).start()
         yield f"http://127.0.0.1:{listener.server_address[1]}", served
         listener.shutdown()
 
