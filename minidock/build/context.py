@@ -13,7 +13,6 @@ from __future__ import annotations
 import itertools
 import os
 import re
-import stat
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,7 +46,7 @@ class Context:
     def find(self, path: str) -> Found | None:
         """What *path* leads to, as View.find; None for what is ignored."""
         found = self.view.find(path)
-        return found if found and self._shows(found) and not self._ignores(path) else None
+        return found if found and not self._ignores(found.name) and not self._ignores(path) else None
 
     def names(self, path: str) -> list[str]:
         """The sorted names in the directory *path* that are not ignored."""
@@ -57,11 +56,7 @@ class Context:
 
     def walk(self, path: str) -> Iterator[Found]:
         """*path* and everything below it, as View.walk, without what is ignored."""
-        return filter(self._shows, self.view.walk(path, self._enters))
-
-    def _shows(self, found: Found) -> bool:
-        # Without the process that listens a socket means nothing.
-        return not stat.S_ISSOCK(found.status.st_mode) and not self._ignores(found.name)
+        return (found for found in self.view.walk(path, self._enters) if not self._ignores(found.name))
 
     def _enters(self, found: Found) -> bool:
         return not self._ignores(found.name) or self.patterns.may_match_below(found.name)

@@ -11,7 +11,7 @@ from minidock.build.context import Context
 from minidock.build.ignore import Patterns
 from minidock.build.permissions import Change
 from minidock.build.sources import Source
-from minidock.build.view import Found, View, shown_name
+from minidock.build.view import Found, View, look_into, shown_name
 from minidock.errors import InvalidInput
 
 Owner = tuple[int, int]
@@ -145,11 +145,12 @@ class Layout:
             raise _not_a_directory(target)
 
     def _in_image(self, target: str) -> Found | None:
-        """What the image has under the name *target* itself; looked up once."""
+        """What the image has under the name *target* itself. What is above was asked for before."""
         if target not in self._known:
-            above = self._in_image(posixpath.dirname(target)) if target else None
-            nothing = target and (above is None or not above.is_directory)
-            self._known[target] = None if nothing else self.below.find(target, follow=False)
+            directory, _, name = target.rpartition("/")
+            above = self._known.get(directory) if target else None
+            there = look_into(above, name) if above else None
+            self._known[target] = there if target else self.below.find("")
         return self._known[target]
 
 

@@ -151,7 +151,7 @@ class View:
                 continue
             name, above = way[-1]
             name = f"{name}/{part}" if name else part
-            found = _look_into(above, part) if above else None
+            found = look_into(above, part) if above else None
             if found and found.is_link and (follow or any(rest not in ("", ".") for rest in todo)):
                 links += 1
                 if links > MOST_LINKS:
@@ -169,7 +169,7 @@ def shown_name(name: str) -> str:
     return name if name.isprintable() else shown(os.fsencode(name))
 
 
-def _look_into(directory: Found, name: str) -> Found | None:
+def look_into(directory: Found, name: str) -> Found | None:
     """What the directory shows under *name*: the rules of overlayfs (lesson 04)."""
     try:
         status, layer, merged = overlay.lookup(list(directory.directories), name)
@@ -177,8 +177,8 @@ def _look_into(directory: Found, name: str) -> Found | None:
         return None
     except OSError as error:
         raise MinidockError(f"{shown_name(directory.name)}/{shown_name(name)}: {error.strerror}") from None
-    if status is None or layer is None:
-        return None
+    if status is None or layer is None or stat.S_ISSOCK(status.st_mode):
+        return None  # without the process that listens a socket means nothing: no layer holds one
     whole = f"{directory.name}/{name}" if directory.name else name
     return Found(whole, layer / name, status, tuple(merged))
 
@@ -195,7 +195,7 @@ def _children(directory: Found) -> list[Found]:
                 os.close(descriptor)
         except OSError as error:
             raise MinidockError(f"{shown_name(directory.name) or path}: {error.strerror}") from None
-    children = (_look_into(directory, name) for name in sorted(names))
+    children = (look_into(directory, name) for name in sorted(names))
     return [child for child in children if child]
 
 
