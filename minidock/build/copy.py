@@ -63,7 +63,8 @@ def plan(instruction: Copy, source: View | Context, workdir: str, below: View) -
 
     Raises InvalidInput, with Docker's words, for what cannot be copied.
     """
-    exclude = Patterns(instruction.exclude)
+    if "\0" in instruction.destination:
+        raise InvalidInput(f"{instruction.destination!r}: no name holds a null byte")
     gathered = sources.gather(instruction, source)
     directory = sources.into_directory(instruction.destination)
     if len(gathered) > 1 and not directory:
@@ -81,7 +82,7 @@ def plan(instruction: Copy, source: View | Context, workdir: str, below: View) -
         into=directory or instruction.parents,
         owner=owner_of(instruction.chown, below) if instruction.chown else None,
         change=mode_change(instruction.chmod) if instruction.chmod else _unchanged,
-        exclude=exclude,
+        exclude=Patterns(instruction.exclude),
         unpack=instruction.unpack,
     )
     shapes = [layout.add(each) for each in gathered]

@@ -33,7 +33,7 @@ def of(items: Iterable[Item], root: str) -> tuple[str, dict[str, str]]:
         elif item.found.is_file:
             content = _of_file(item.found)
         elif item.found.is_link:
-            content = os.fsencode(_target(item.found))
+            content = os.fsencode(item.found.target())
         elif not item.is_directory:
             content = b"%d" % item.found.status.st_rdev
         name = os.fsencode(item.target[len(root) :])
@@ -60,10 +60,3 @@ def _of_file(found: Found) -> bytes:
     finally:
         os.close(descriptor)
     return digest.digest()
-
-
-def _target(found: Found) -> str:
-    try:
-        return os.readlink(found.path)
-    except OSError:
-        raise MinidockError(f"{shown_name(found.name)}: changed while it was being copied") from None

@@ -97,7 +97,7 @@ class Layout:
 
     def _directory(self, source: Source, top: Found, above: str) -> None:
         """The content of a directory. With --parents the directory itself as well."""
-        self._need(posixpath.dirname(above), ROOT)
+        self._need(posixpath.dirname(above), ROOT)  # root's, as Docker's classic builder has it
         self._need(above, self.owner or ROOT)
         self._make_parents(source)
         first: dict[tuple[int, int], str] = {}  # files with several names stay one file
@@ -110,7 +110,7 @@ class Layout:
             same_as = ""
             if found.is_file and status.st_nlink > 1:
                 same_as = first.setdefault((status.st_dev, status.st_ino), target)
-            self._need(posixpath.dirname(target), ROOT)
+            self._need(posixpath.dirname(target), self.owner or ROOT)  # if .dockerignore leaves it out
             self._put(self._item(target, found, "" if same_as == target else same_as))
 
     def _make_parents(self, source: Source) -> None:

@@ -38,16 +38,17 @@ def write(items: Sequence[Item], tree: Path, below: View, newest: int | None = N
         for item in items:
             writer.write(item)
         writer.finish()
+        settle(tree, below.trees)
     except OSError as error:
         raise _explained(error, item) from error
     finally:
         writer.directories.close()
-    settle(tree, below.trees)
 
 
 class _Writer:
     def __init__(self, tree: Path, below: View, newest: int | None) -> None:
         self.directories = Directories(tree)
+        self._tree = tree
         self._below = below
         self._newest = None if newest is None else newest * _SECOND
         self._now = time.time_ns()
@@ -56,7 +57,7 @@ class _Writer:
     def write(self, item: Item) -> None:
         above, _, name = os.fsencode(item.target).rpartition(b"/")
         if item.unpack and item.found:
-            archives.add(item.found, self._tree(), item.target, self._below, self._newest)
+            archives.add(item.found, self._tree, item.target, self._below, self._newest)
             self.directories.retire()
         elif item.is_directory:
             self._directory(item, above, name)
@@ -127,7 +128,7 @@ class _Writer:
         """A symbolic link, a device or a fifo."""
         assert item.found
         if item.found.is_link:
-            os.symlink(os.fsencode(os.readlink(item.found.path)), name, dir_fd=directory)
+            os.symlink(os.fsencode(item.found.target()), name, dir_fd=directory)
         else:
             os.mknod(name, item.mode, item.found.status.st_rdev, dir_fd=directory)
         os.chown(name, *item.owner, dir_fd=directory, follow_symlinks=False)
@@ -142,9 +143,6 @@ class _Writer:
             mtime = min(mtime, self._newest)
         mtime -= mtime % _SECOND
         return mtime, mtime
-
-    def _tree(self) -> Path:
-        return Path(f"/proc/self/fd/{self.directories.root}")
 
 
 def _copy(found: Found, target: int) -> bytes:

@@ -72,9 +72,20 @@ class Found:
             raise
         return descriptor
 
+    def target(self) -> str:
+        """Where this symbolic link points to. Raises MinidockError when it is no longer what was found."""
+        try:
+            target = os.readlink(self.path)
+            self._compare(os.lstat(self.path))
+        except OSError as error:
+            raise MinidockError(f"{shown_name(self.name)}: {error.strerror}") from None
+        return target
+
     def check(self, descriptor: int) -> None:
         """Raises MinidockError when the file changed since it was found."""
-        now = os.fstat(descriptor)
+        self._compare(os.fstat(descriptor))
+
+    def _compare(self, now: os.stat_result) -> None:
         if _signature(now) != _signature(self.status):
             raise MinidockError(
                 f"{shown_name(self.name)}: changed while it was being copied",
@@ -134,13 +145,15 @@ class View:
     def _root(self) -> Found | None:
         if not self.trees:
             return None
-        return Found("", self.trees[0], os.stat(self.trees[0]), self.trees)
+        try:
+            return Found("", self.trees[0], os.stat(self.trees[0]), self.trees)
+        except OSError as error:
+            raise MinidockError(f"{self.trees[0]}: {error.strerror}") from None
 
     def _look_up(self, path: str, follow: bool) -> tuple[str, Found | None]:
         """Walk down *path* name by name: where it leads, and what is there."""
         todo = path.split("/")[::-1]
-        root = self._root()
-        way: list[tuple[str, Found | None]] = [("", root)]  # the directories gone through, for ".."
+        way: list[tuple[str, Found | None]] = [("", self._root())]  # what was gone through, for ".."
         links = 0
         while todo:
             part = todo.pop()
@@ -156,7 +169,7 @@ class View:
                 links += 1
                 if links > MOST_LINKS:
                     raise InvalidInput(f"{shown_name(path)}: too many levels of symbolic links")
-                target = os.readlink(found.path)
+                target = found.target()
                 todo += target.split("/")[::-1]
                 way = way[:1] if target.startswith("/") else way
                 continue
@@ -173,7 +186,7 @@ def look_into(directory: Found, name: str) -> Found | None:
     """What the directory shows under *name*: the rules of overlayfs (lesson 04)."""
     try:
         status, layer, merged = overlay.lookup(list(directory.directories), name)
-    except NotADirectoryError:  # it was replaced by a file a moment ago
+    except (NotADirectoryError, ValueError):  # it was replaced a moment ago; no name holds a null byte
         return None
     except OSError as error:
         raise MinidockError(f"{shown_name(directory.name)}/{shown_name(name)}: {error.strerror}") from None

@@ -272,6 +272,10 @@ def test_all_of_a_stage(case: Case) -> None:
         ("COPY d/x /has", "cannot replace to directory /has/x with file"),
         ("COPY d /taken", "cannot copy to non-directory: /taken/sub"),
         ("COPY a /circle/x", "/circle/x: too many levels of symbolic links"),
+        ("COPY a /x\0y", "no name holds a null byte"),
+        ("COPY a\0b /x", "file does not exist"),
+        (f"COPY {'n' * 300} /x", "File name too long"),
+        (f"COPY a /{'n' * 300}", "File name too long"),
         ("COPY --chown=nobody a /x", "can't find uid for user nobody: no such user: nobody"),
         ("COPY --chown=app:no a /x", "can't find gid for group no: no such group: no"),
         ("COPY --chown=9999999999 a /x", "uids and gids must be in range"),
@@ -742,6 +746,21 @@ def test_a_file_that_changes_after_the_plan(case: Case, tmp_path: Path) -> None:
         path.unlink(missing_ok=True)
         path.write_text("one")
         (tmp_path / "x").unlink(missing_ok=True)
+
+
+def test_a_link_that_changes_after_the_plan(case: Case, tmp_path: Path) -> None:
+    (case.add(case.context, "d/") / "l").symlink_to("one")
+    plan = case.plan("COPY d /n")
+    (case.context / "d/l").unlink()
+    (case.context / "d/l").symlink_to("other")
+    with pytest.raises(MinidockError, match="d/l: changed while it was being copied"):
+        plan.write(tmp_path, None)
+
+
+def test_a_stage_that_is_gone(case: Case) -> None:
+    case.stage.rmdir()
+    with pytest.raises(MinidockError, match="stage: No such file or directory"):
+        case.plan("COPY --from=0 x /x")
 
 
 def test_a_file_too_large_for_the_disk(case: Case, in_child: Callable[..., object]) -> None:
