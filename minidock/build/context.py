@@ -43,20 +43,26 @@ class Context:
     name: str
     scratch: Path
 
-    def find(self, path: str) -> Found | None:
+    def find(self, path: str, *, follow: bool = True) -> Found | None:
         """What *path* leads to, as View.find; None for what is ignored."""
-        found = self.view.find(path)
-        return found if found and not self._ignores(found.name) and not self._ignores(path) else None
+        found = self.view.find(path, follow=follow)
+        return found if found and self._shows(found.name) and self._shows(path) else None
 
     def names(self, path: str) -> list[str]:
         """The sorted names in the directory *path* that are not ignored."""
         above = self.view.resolve(path)
         whole = (f"{above}/{name}" if above else name for name in self.view.names(path))
-        return [name.rpartition("/")[2] for name in whole if not self._ignores(name)]
+        return [name.rpartition("/")[2] for name in whole if self._shows(name)]
 
     def walk(self, path: str) -> Iterator[Found]:
         """*path* and everything below it, as View.walk, without what is ignored."""
         return (found for found in self.view.walk(path, self._enters) if not self._ignores(found.name))
+
+    def _shows(self, name: str) -> bool:
+        """Not ignored, or a directory in which something is not."""
+        if not self._ignores(name):
+            return True
+        return self.patterns.may_match_below(name) and any(self.walk(name))
 
     def _enters(self, found: Found) -> bool:
         return not self._ignores(found.name) or self.patterns.may_match_below(found.name)

@@ -78,12 +78,9 @@ def _matching(instruction: Copy, pattern: str, source: View | Context) -> Iterat
         raise InvalidInput(
             f"{_verb(instruction)} failed: forbidden path outside the build context: {path} ()"
         )
-    wild = bool(_WILDCARD.search(path))
-    for name in _expanded(path, source) if wild else [path]:
+    for name in _expanded(path, source) if _WILDCARD.search(path) else [path]:
         found = source.find(name)
         if found is None:
-            if wild:
-                continue  # a link to nowhere
             raise _missing(instruction, name)
         if instruction.parents:
             inside, parents = _parents(name, _kept_from(pattern), source, found)
@@ -98,12 +95,22 @@ def _missing(instruction: Copy, name: str) -> InvalidInput:
 
 
 def _expanded(pattern: str, source: View | Context) -> list[str]:
-    """The names that match *pattern*: from the root down, one directory level for each part of it."""
+    """The names that match *pattern*: from the root down, one directory level for each part of it.
+
+    Links are followed before the first wildcard. Those that it finds are not: they may lead in circles.
+    """
     names = [""]
+    wild = False
     for part in pattern.split("/"):
+        if wild:
+            names = [
+                name for name in names if (found := source.find(name, follow=False)) and not found.is_link
+            ]
         if not _WILDCARD.search(part):
-            names = [way for above in names if source.find(way := posixpath.join(above, part))]
+            ways = (posixpath.join(above, part) for above in names)
+            names = [way for way in ways if source.find(way, follow=False)]
             continue
+        wild = True
         # Only here, not in .dockerignore, "!" is a letter like any other.
         matches = Patterns(["\\" + part if part.startswith("!") else part]).matches
         names = [

@@ -73,7 +73,9 @@ def test_what_is_ignored_is_not_there(here: Path, scratch: Path) -> None:
     assert context.find("Dockerfile") is None
     assert context.find("src/main.o") is None
     assert context.names("src") == ["main.c"]
-    assert context.find("docs/a/README.md")
+    assert context.find("docs/a/README.md") and context.find("docs")
+    assert context.names("") == [".dockerignore", "a.txt", "docs", "src"]
+    assert context.names("docs") == ["a"]
     assert names(context) == [".dockerignore", "a.txt", "docs/a/README.md", "src", "src/main.c"]
 
 

@@ -172,6 +172,8 @@ def case(tmp_path: Path) -> Case:
         ("COPY dlink /y", "/", {"y": "755 0:0 /", "y/z": "644 0:0 d/sub/z"}),
         ("COPY d/s* /y/", "/", {"y": "755 0:0 /", "y/z": "644 0:0 d/sub/z"}),
         ("COPY */x /y/", "/", {"y": "755 0:0 /", "y/x": "644 0:0 d/x"}),
+        ("COPY dlink/* /y", "/", {"y": "644 0:0 d/sub/z"}),
+        ("COPY */z /y", "/", {"y": "644 0:0 other/z"}),
         ("COPY [^b-z] /y", "/", {"y": "644 0:0 a"}),
         # the destination is seen with the image's own links
         ("COPY a /lnk/", "/", {"target": "755 0:0 /", "target/a": "644 0:0 a"}),
@@ -186,7 +188,7 @@ def case(tmp_path: Path) -> Case:
     ],
 )
 def test_where_files_go(case: Case, text: str, workdir: str, expected: Files) -> None:
-    case.fill(case.context, "a", "d/x", "d/sub/z")
+    case.fill(case.context, "a", "d/x", "d/sub/z", "other/z")
     case.add(case.context, "empty/")
     (case.context / "d/sub").chmod(0o700)
     (case.context / "link").symlink_to("a")
@@ -275,6 +277,7 @@ def test_all_of_a_stage(case: Case) -> None:
         ("COPY a /x\0y", "no name holds a null byte"),
         ("COPY a\0b /x", "file does not exist"),
         (f"COPY {'n' * 300} /x", "File name too long"),
+        ("COPY broke* /x", f"COPY {MISSING} broken: file does not exist"),
         (f"COPY a /{'n' * 300}", "File name too long"),
         ("COPY --chown=nobody a /x", "can't find uid for user nobody: no such user: nobody"),
         ("COPY --chown=app:no a /x", "can't find gid for group no: no such group: no"),
@@ -288,6 +291,7 @@ def test_what_is_refused(case: Case, text: str, message: str) -> None:
     (case.context / ".dockerignore").write_text("secret\n")
     (case.context / "out").symlink_to("../../../etc/passwd")
     (case.context / "loop").symlink_to("loop")
+    (case.context / "broken").symlink_to("nowhere")
     case.add(case.image, "has/x/")
     case.add(case.image, "taken/sub")
     (case.image / "circle").symlink_to("circle")
