@@ -1,31 +1,35 @@
 """From the text of a Dockerfile to its instructions, not yet understood.
 
-Published early for those who need the types; parse() follows.
+The format is older than it looks: it grew line by line, and so it is read line by line.
+
+1. Comments at the very top may be directives: ``# escape=``` changes the character that the rest uses.
+2. Lines that begin with ``#`` are comments, empty lines do not count, not even in mid-instruction.
+3. A line that ends in the escape character goes on in the next one; the two are joined without a space.
+4. The first word is the keyword, in any case; then come flags (``--from=…``); then arguments, which each
+   keyword reads in its own way (arguments.py).
+5. RUN, COPY and ADD may be followed by heredocs (heredocs.py).
+
+Nothing is looked up and no variable is replaced here: instructions.py says what a node means, words.py
+what its words are.
+
+Source: Dockerfile reference, "Format", "Parser directives", "Here-documents".
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 
-from minidock.errors import InvalidInput
+from minidock.build import arguments, heredocs
+from minidock.build.heredocs import Heredoc
+from minidock.build.problems import SyntaxProblem
 
+__all__ = ["Dockerfile", "Heredoc", "Node", "SyntaxProblem", "parse", "parse_line"]
 
-class SyntaxProblem(InvalidInput):
-    """A Dockerfile that cannot be understood. The message names the file and the line."""
-
-
-@dataclass(frozen=True, slots=True)
-class Heredoc:
-    """Lines that stand below an instruction and belong to it: ``RUN <<EOF`` … ``EOF``.
-
-    *expand*: variables in it count (the name was not quoted). *chomp*: leading tabs do not (``<<-``).
-    """
-
-    name: str
-    content: str
-    expand: bool
-    chomp: bool
-    descriptor: int
+DIRECTIVES = ("syntax", "escape", "check")
+_DIRECTIVE = re.compile(r"#\s*([a-zA-Z][a-zA-Z0-9]*)\s*=\s*(.+?)\s*")
+_NOT_TEXT = re.compile("[\0\udc80-\udcff]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +43,13 @@ class Node:
     original: str  # the instruction in one line
     first_line: int
     last_line: int
-    heredocs: tuple[Heredoc, ...]
+    heredocs: tuple[Heredoc, ...] = ()
+    trigger: Node | None = None  # ONBUILD's instruction
+    file: str = ""
+
+    def problem(self, reason: str, *, hint: str | None = None) -> SyntaxProblem:
+        """An error that says where this instruction stands."""
+        return SyntaxProblem(reason, hint=hint).at(self.file, self.first_line, self.original)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,3 +60,138 @@ class Dockerfile:
     escape: str
     directives: dict[str, str]
     name: str
+
+
+def parse(text: str | bytes, name: str = "Dockerfile") -> Dockerfile:
+    """The instructions of a Dockerfile. *name* is what error messages call it.
+
+    Raises SyntaxProblem: no instructions at all, a heredoc without end, bytes that are no text, …
+    """
+    lines = _lines(text)
+    directives = _directives(lines, name)
+    escape = directives.get("escape", "\\")
+    nodes = tuple(_Parser(lines, escape, name).nodes())
+    if not nodes:
+        raise SyntaxProblem(
+            f"{name}: file with no instructions" if name else "file with no instructions",
+            hint="A Dockerfile begins with FROM and the name of an image, or FROM scratch.",
+        )
+    return Dockerfile(nodes, escape, directives, name)
+
+
+def parse_line(text: str) -> Node:
+    """The one instruction of an ONBUILD trigger or of ``--change``."""
+    first, *more = parse(text, name="").nodes
+    if more:
+        raise SyntaxProblem(f"one instruction is expected, and this is more: {more[0].original}")
+    return first
+
+
+def _lines(text: str | bytes) -> list[str]:
+    """The lines, each with its line break: in a heredoc that counts.
+
+    Bytes that are not UTF-8 become lone surrogates: harmless in a comment, refused elsewhere.
+    """
+    if isinstance(text, bytes):
+        text = text.decode("utf-8", "surrogateescape")
+    lines = text.removeprefix("\N{ZERO WIDTH NO-BREAK SPACE}").split("\n")
+    last = lines.pop()
+    return [line + "\n" for line in lines] + ([last] if last else [])
+
+
+def _directives(lines: list[str], name: str) -> dict[str, str]:
+    """``# name=value`` at the very top; the first line that is anything else ends them."""
+    found: dict[str, str] = {}
+    for number, line in enumerate(lines, start=1):
+        match = _DIRECTIVE.fullmatch(line.strip())
+        key = match[1].lower() if match else ""
+        if not match or key not in DIRECTIVES:
+            break
+        if key in found:
+            raise SyntaxProblem(f"only one {key} parser directive can be used").at(name, number, line)
+        if key == "escape" and match[2] not in ("\\", "`"):
+            reason = f"invalid ESCAPE '{match[2]}' does not match ` or \\"
+            raise SyntaxProblem(reason).at(name, number, line)
+        found[key] = match[2]
+    return found
+
+
+class _Parser:
+    """One pass over the lines; *number* is the line last read, counted from 1."""
+
+    def __init__(self, lines: list[str], escape: str, name: str) -> None:
+        self.lines, self.escape, self.name = lines, escape, name
+        self.number = 0
+
+    def nodes(self) -> Iterator[Node]:
+        while self.number < len(self.lines):
+            line = self.take().strip("\r\n").lstrip()
+            if not line or line.startswith("#"):
+                continue
+            first = self.number
+            text = self.joined(line)
+            try:
+                yield self.node(text, first)
+            except SyntaxProblem as problem:
+                raise problem.at(self.name, first, text) from None
+
+    def take(self) -> str:
+        self.number += 1
+        return self.lines[self.number - 1]
+
+    def joined(self, line: str) -> str:
+        """*line* and those that continue it. Comments and empty lines between them do not count."""
+        piece, goes_on = self.continued(line)
+        pieces = [piece]
+        while goes_on and self.number < len(self.lines):
+            line = self.take().rstrip("\r\n")
+            if line.strip() and not line.lstrip().startswith("#"):
+                piece, goes_on = self.continued(line)
+                pieces.append(piece)
+        return "".join(pieces)
+
+    def continued(self, line: str) -> tuple[str, bool]:
+        """The line without the escape character at its end, and whether there was one.
+
+        Two of them are an escaped escape character: the line ends here.
+        """
+        bare = line.rstrip(" \t")
+        if bare.endswith(self.escape) and not bare.endswith(self.escape * 2):
+            return bare[:-1], True
+        return line, False
+
+    def node(self, text: str, first: int) -> Node:
+        """The instruction in the joined line *text*, with the heredocs that stand below it."""
+        node = self.without_heredocs(text, first)
+        inner = node.trigger or node
+        if inner.keyword in ("run", "copy", "add") and not inner.exec_form and "<<" in text:
+            found = tuple(self.heredoc(each) for each in heredocs.announced(text))
+            trigger = node.trigger and replace(node.trigger, heredocs=found, last_line=self.number)
+            node = replace(node, heredocs=found, last_line=self.number, trigger=trigger)
+        for piece in (text, *(each.content for each in node.heredocs)):
+            if _NOT_TEXT.search(piece):
+                raise SyntaxProblem("this is not text", hint="A Dockerfile is UTF-8 without NUL bytes.")
+        return node
+
+    def without_heredocs(self, text: str, first: int) -> Node:
+        keyword, *behind = arguments.SPACES.split(text.strip(), maxsplit=1)
+        keyword = keyword.lower()
+        flags, rest = arguments.split_flags(behind[0]) if behind else ((), "")
+        rest = rest.strip()
+        words, exec_form = arguments.read(keyword, rest, self.escape)
+        trigger = self.without_heredocs(rest, first) if keyword == "onbuild" and rest else None
+        return Node(keyword, flags, words, exec_form, text, first, self.number, (), trigger, self.name)
+
+    def heredoc(self, announced: Heredoc) -> Heredoc:
+        """The lines up to the one that holds the name of the heredoc, and nothing else."""
+        content: list[str] = []
+        while self.number < len(self.lines):
+            line = self.take()
+            end = line.rstrip("\r\n")
+            if (end.lstrip("\t") if announced.chomp else end) == announced.name:
+                return replace(announced, content="".join(content))
+            content.append(line)
+        raise SyntaxProblem(
+            f"unterminated heredoc: {announced.name}",
+            hint=f"A line must hold {announced.name} and nothing else, not even spaces.",
+        )
