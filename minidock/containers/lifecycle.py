@@ -75,7 +75,7 @@ def start(container: Container, attach: Streams | None = None) -> int | None:
                 spawner.reap()
                 if answer is None:
                     state.bury(container)
-                    raise MinidockError(f"the shim of {container.id[:12]} ended without a word")
+                    raise MinidockError(f"the shim was killed while it started {container.id[:12]}")
             except BaseException:
                 connection.close()
                 raise
