@@ -87,7 +87,7 @@ def specification(
         security=_security(options),
         namespaces=_namespaces(options, find_container),
         log_options=_log_options(options),
-        exposed_ports=sorted({*(settings.get("ExposedPorts") or {}), *_ports(options.get("expose") or [])}),
+        exposed_ports=_exposed_ports(settings, options),
         volumes=sorted(settings.get("Volumes") or {}),
         student_layers=student_layers,
     )
@@ -297,16 +297,9 @@ def _pairs(value: Any) -> dict[str, str]:
     return dict(notation.assignment(item) if isinstance(item, str) else item for item in value or [])
 
 
-def _ports(texts: list[str]) -> list[str]:
-    """``"80"`` → ``80/tcp``; ``"8000-8002/udp"`` → three."""
-    ports = []
-    for text in texts:
-        span, _, protocol = str(text).partition("/")
-        first, _, last = span.partition("-")
-        if not first.isdigit() or (last and not last.isdigit()):
-            raise InvalidInput(f"invalid range format for --expose: {text}")
-        ports += [f"{port}/{protocol or 'tcp'}" for port in range(int(first), int(last or first) + 1)]
-    return ports
+def _exposed_ports(settings: dict[str, Any], options: Options) -> list[str]:
+    more = (port for text in options.get("expose") or [] for port in notation.exposed_ports(str(text)))
+    return sorted({*(settings.get("ExposedPorts") or {}), *more})
 
 
 def _oom_score(value: int) -> int:

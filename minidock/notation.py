@@ -266,6 +266,20 @@ def _inside(target: str, text: str) -> str:
     return target
 
 
+def exposed_ports(text: str) -> list[str]:
+    """``"80"`` → ``["80/tcp"]``; ``"8000-8002/udp"`` → three. The form of EXPOSE and ``--expose``."""
+    span, _, protocol = text.partition("/")
+    first, dash, last = span.partition("-")
+    if not all(re.fullmatch("[0-9]{1,5}", end) and int(end) < 65536 for end in (first, last or first)):
+        raise InvalidInput(f"invalid port: '{text}'", hint="For example 80, 53/udp or 8000-8010.")
+    if (dash and not last) or int(last or first) < int(first):
+        raise InvalidInput(f"invalid port range: '{text}'", hint="For example 8000-8010.")
+    protocol = protocol.lower() or "tcp"
+    if protocol not in ("tcp", "udp", "sctp"):
+        raise InvalidInput(f"invalid port: '{text}': invalid proto: {protocol}", hint="tcp, udp or sctp.")
+    return [f"{port}/{protocol}" for port in range(int(first), int(last or first) + 1)]
+
+
 def signal_name(text: str) -> str:
     """``"9"``, ``"kill"``, ``"SIGKILL"`` → ``"SIGKILL"``; real-time signals stay numbers (``"35"``)."""
     import signal
