@@ -28,7 +28,7 @@ class RunMount:
     """``RUN --mount=type=…``: something that the command may use and that stays out of the image.
 
     *kind* is ``bind``, ``cache``, ``tmpfs`` or ``secret``. *size* is in bytes. A value that is a
-    number and still holds a variable is None until it is expanded.
+    number and still holds a variable is None until it is expanded. *text* is what was written.
     """
 
     kind: str
@@ -44,6 +44,7 @@ class RunMount:
     size: int | None = None
     required: bool = False
     env: str = ""
+    text: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,6 +24,7 @@ from dataclasses import dataclass, replace
 from minidock.build import arguments, heredocs
 from minidock.build.heredocs import Heredoc
 from minidock.build.problems import SyntaxProblem
+from minidock.errors import InvalidInput
 
 __all__ = ["Dockerfile", "Heredoc", "Node", "SyntaxProblem", "parse", "parse_line"]
 
@@ -50,6 +51,12 @@ class Node:
     def problem(self, reason: str, *, hint: str | None = None) -> SyntaxProblem:
         """An error that says where this instruction stands."""
         return SyntaxProblem(reason, hint=hint).at(self.file, self.first_line, self.original)
+
+    def placed(self, error: InvalidInput) -> SyntaxProblem:
+        """*error*, which this instruction gave rise to, with the same."""
+        if isinstance(error, SyntaxProblem):
+            return error.at(self.file, self.first_line, self.original)
+        return self.problem(error.message, hint=error.hint)
 
 
 @dataclass(frozen=True, slots=True)
