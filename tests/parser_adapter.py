@@ -17,10 +17,94 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from minidock.build import ignore, instructions, parser, words
 from minidock.errors import MinidockError
 from minidock.images import reference
 
 Request = dict[str, Any]
+
+
+def dockerfile_dump(request: Request) -> str:
+    """The nodes in the notation of BuildKit's tests: ``(from "busybox")``, a line each."""
+    return "".join(f"({dumped(node)})\n" for node in _parsed(request).nodes)
+
+
+def dumped(node: parser.Node) -> str:
+    pieces = [node.keyword]
+    if node.flags:
+        pieces.append(f"[{' '.join(map(quoted, node.flags))}]")
+    pieces += [f"({dumped(node.trigger)})"] if node.trigger else map(quoted, node.arguments)
+    return " ".join(pieces)
+
+
+def quoted(text: str) -> str:
+    """As Go's strconv.Quote writes it."""
+    short = {"\a": "\\a", "\b": "\\b", "\f": "\\f", "\n": "\\n", "\r": "\\r", "\t": "\\t", "\v": "\\v"}
+    short |= {'"': '\\"', "\\": "\\\\"}
+    return '"' + "".join(short.get(letter) or _printable(letter) for letter in text) + '"'
+
+
+def _printable(letter: str) -> str:
+    if letter.isprintable():
+        return letter
+    code = ord(letter)
+    return f"\\x{code:02x}" if code < 128 else f"\\u{code:04x}" if code < 1 << 16 else f"\\U{code:08x}"
+
+
+def dockerfile_lines(request: Request) -> list[list[int]]:
+    return [[node.first_line, node.last_line] for node in _parsed(request).nodes]
+
+
+def dockerfile_heredocs(request: Request) -> list[list[dict[str, Any]]]:
+    return [[_heredoc(each) for each in node.heredocs] for node in _parsed(request).nodes]
+
+
+def _heredoc(heredoc: parser.Heredoc) -> dict[str, Any]:
+    return {
+        "name": heredoc.name,
+        "content": heredoc.content,
+        "expand": heredoc.expand,
+        "chomp": heredoc.chomp,
+    }
+
+
+def instruction(request: Request) -> str:
+    """Whether the first instruction is a valid one."""
+    instructions.read(_parsed(request).nodes[0])
+    return "ok"
+
+
+def dockerfile_check(request: Request) -> str:
+    """Whether every instruction is."""
+    for node in _parsed(request).nodes:
+        instructions.read(node)
+    return "ok"
+
+
+def _parsed(request: Request) -> parser.Dockerfile:
+    return parser.parse(request["text"], name="")  # without a name an error is BuildKit's bare text
+
+
+def expand_word(request: Request) -> str:
+    return words.expand(request["text"], _variables(request))
+
+
+def expand_words(request: Request) -> list[str]:
+    return words.split(request["text"], _variables(request))
+
+
+def _variables(request: Request) -> dict[str, str]:
+    return dict(entry.partition("=")[::2] for entry in request.get("env") or [])
+
+
+def ignore_match(request: Request) -> bool:
+    return ignore.Patterns(request["patterns"]).matches(request["path"])
+
+
+def ignore_parse(request: Request) -> list[str]:
+    """The patterns of a .dockerignore file, cleaned."""
+    patterns = ignore.read(request["text"]).patterns
+    return ["!" * pattern.brings_back + pattern.text for pattern in patterns]
 
 
 def ref_normalize(request: Request) -> dict[str, str]:
@@ -40,6 +124,15 @@ def ref_pull(request: Request) -> str:
 
 
 OPERATIONS: dict[str, Callable[[Request], Any]] = {
+    "dockerfile_dump": dockerfile_dump,
+    "dockerfile_lines": dockerfile_lines,
+    "dockerfile_heredocs": dockerfile_heredocs,
+    "dockerfile_check": dockerfile_check,
+    "instruction": instruction,
+    "expand_word": expand_word,
+    "expand_words": expand_words,
+    "ignore_match": ignore_match,
+    "ignore_parse": ignore_parse,
     "ref_normalize": ref_normalize,
     "ref_pull": ref_pull,
 }

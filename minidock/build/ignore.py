@@ -35,10 +35,10 @@ class Patterns:
         self.patterns = [_compiled(text) for line in lines if (text := line.strip())]
 
     def matches(self, path: str) -> bool:
-        """Whether *path* is left out of the context."""
-        path = _clean(path)
+        """Whether *path* is left out of the context, which itself (``.``) never is."""
         if path == ".":
             return False
+        path = _clean(path)
         parents = _parents(path)
         ignored = False
         for pattern in self.patterns:
