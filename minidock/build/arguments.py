@@ -38,10 +38,10 @@ def read(keyword: str, rest: str, escape: str) -> Arguments:
     return how(rest, keyword, escape) if how and rest else ((), False)
 
 
-def split_flags(text: str) -> tuple[tuple[str, ...], str]:
+def split_flags(text: str, escape: str) -> tuple[tuple[str, ...], str]:
     """``--from=build a b`` → ``("--from=build",)``, ``a b``. A bare ``--`` ends the flags.
 
-    Quotes and backslashes work as in a shell, and are gone afterwards.
+    Quotes and the escape character work as in a shell, and are gone afterwards.
     """
     flags: list[str] = []
     at = 0
@@ -50,13 +50,13 @@ def split_flags(text: str) -> tuple[tuple[str, ...], str]:
             at += 1
         if not text.startswith("--", at):
             return tuple(flags), text[at:]
-        flag, at = _flag(text, at)
+        flag, at = _flag(text, at, escape)
         if flag == "--":
             return tuple(flags), text[at:]
         flags.append(flag)
 
 
-def _flag(text: str, at: int) -> tuple[str, int]:
+def _flag(text: str, at: int, escape: str) -> tuple[str, int]:
     """The flag that begins at *at*, and where it ends."""
     letters: list[str] = []
     quote = ""
@@ -69,7 +69,7 @@ def _flag(text: str, at: int) -> tuple[str, int]:
             quote = letter
         elif not quote and letter.isspace():
             break
-        elif letter == "\\":
+        elif letter == escape:
             letters.append(text[at : at + 1])
             at += 1
         else:

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 # Words between spaces. Quotes and escapes hide spaces, and ends of quotes.
 _WORD = re.compile(r"""(?:\\.?|'[^']*'|"(?:\\.|[^"\\])*"|[^\s'"\\])+""", re.DOTALL)
 _HEREDOC = re.compile(r"(\d*)<<(-?)\s*([^<]+)", re.DOTALL)
-_QUOTED = re.compile(r"""'([^']*)'|"((?:\\.|[^"\\])*)"|\\(.)""", re.DOTALL)
+_QUOTED = re.compile(r"""'([^']*)'|"((?:\\.|[^"\\])*)"|\\(.?)""", re.DOTALL)
 _TABS = re.compile(r"^\t+", re.MULTILINE)
 
 

@@ -81,15 +81,18 @@ def read(node: Node) -> Instruction:
     """
     reader = _READERS.get(node.keyword)
     if reader is None:
-        word = node.original.split(None, 1)[0]
-        raise node.problem(
-            f"unknown instruction: {word}{meant(word, _READERS)}",
-            hint="If this belongs to the line above, then that line must end in \\.",
-        )
+        raise _unknown(node)
     try:
         return reader(node)
     except InvalidInput as error:
         raise node.placed(error) from None
+
+
+def _unknown(node: Node) -> SyntaxProblem:
+    word = node.original.split(None, 1)[0] if node.keyword else ""
+    near = meant(word, _READERS)
+    hint = "If this belongs to the line above, then that line must end in \\." if word and not near else None
+    return node.problem(f"unknown instruction: {word}{near}", hint=hint)
 
 
 # --- the readers ----------------------------------------------------------------------------------

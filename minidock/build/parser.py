@@ -183,7 +183,7 @@ class _Parser:
     def without_heredocs(self, text: str, first: int) -> Node:
         keyword, *behind = arguments.SPACES.split(text.strip(), maxsplit=1)
         keyword = keyword.lower()
-        flags, rest = arguments.split_flags(behind[0]) if behind else ((), "")
+        flags, rest = arguments.split_flags(behind[0], self.escape) if behind else ((), "")
         rest = rest.strip()
         words, exec_form = arguments.read(keyword, rest, self.escape)
         trigger = self.without_heredocs(rest, first) if keyword == "onbuild" and rest else None
