@@ -79,20 +79,20 @@ def read(node: Node) -> Instruction:
     Raises SyntaxProblem, which says where the instruction stands: unknown, too few arguments, a flag
     that it does not have, …
     """
-    reader = _READERS.get(node.keyword)
-    if reader is None:
-        raise _unknown(node)
     try:
-        return reader(node)
+        return _meaning(node)
     except InvalidInput as error:
         raise node.placed(error) from None
 
 
-def _unknown(node: Node) -> SyntaxProblem:
+def _meaning(node: Node) -> Instruction:
+    reader = _READERS.get(node.keyword)
+    if reader:
+        return reader(node)
     word = node.original.split(None, 1)[0] if node.keyword else ""
     near = meant(word, _READERS)
     hint = "If this belongs to the line above, then that line must end in \\." if word and not near else None
-    return node.problem(f"unknown instruction: {word}{near}", hint=hint)
+    raise SyntaxProblem(f"unknown instruction: {word}{near}", hint=hint)
 
 
 # --- the readers ----------------------------------------------------------------------------------
@@ -245,7 +245,7 @@ def _onbuild(node: Node) -> Onbuild:
         raise SyntaxProblem("Chaining ONBUILD via `ONBUILD ONBUILD` isn't allowed")
     if keyword in ("FROM", "MAINTAINER"):
         raise SyntaxProblem(f"{keyword} isn't allowed as an ONBUILD trigger")
-    read(node.trigger)  # else the mistake would wait for whoever builds from this image
+    _meaning(node.trigger)  # else the mistake would wait for whoever builds from this image
     lines = [node.original.split(None, 1)[1].rstrip()]
     lines += [heredoc.content + heredoc.name for heredoc in node.heredocs]
     return Onbuild(node, "\n".join(lines))
