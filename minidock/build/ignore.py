@@ -98,14 +98,32 @@ def _compiled(line: str) -> _Pattern:
         raise SyntaxProblem("syntax error in pattern", hint=f"The pattern is {text}") from None
 
 
+_ENDS = ("*", "**", "**/", "/")  # what ends the letters behind a star
 _PIECE = re.compile(r"\*\*/|\*\*|\*|\?|\[\^?(?:\\.|[^\]\\])*\]|\\.|[^\[\\]", re.DOTALL)
 
 
 def _expression(pattern: str) -> str:
     """The regular expression of a pattern. Raises ValueError for what filepath.Match refuses.
 
-    Runs of stars are possessive where they can be, so that no name is tried in exponentially many ways.
+    Between two stars the first place that fits is as good as any later one, so the search never comes
+    back to it: ``*a*a*a*b`` would else try a name in more ways than anybody waits for.
     """
+    pieces = _pieces(pattern)
+    result = []
+    at = 0
+    while at < len(pieces):
+        end = next((n for n in range(at + 1, len(pieces)) if pieces[n] in _ENDS), len(pieces))
+        if pieces[at] == "*" and pieces[end : end + 1] in (["*"], ["**"]):
+            between = "".join(map(_translated, pieces[at + 1 : end]))
+            result.append(f"(?>[^/]*?{between})")
+            at = end
+        else:
+            result.append(_translated(pieces[at]))
+            at += 1
+    return "".join(result)
+
+
+def _pieces(pattern: str) -> list[str]:
     pieces = []
     at = 0
     while at < len(pattern):
@@ -113,11 +131,11 @@ def _expression(pattern: str) -> str:
         if not piece:
             raise ValueError(pattern)
         at = piece.end()
-        pieces.append(_translated(piece[0], last=at == len(pattern)))
-    return "".join(pieces)
+        pieces.append(piece[0])
+    return pieces
 
 
-def _translated(piece: str, *, last: bool) -> str:
+def _translated(piece: str) -> str:
     if piece == "**/":
         return "(?:.*/)?"
     if piece == "**":
