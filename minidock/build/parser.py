@@ -29,7 +29,7 @@ from minidock.errors import InvalidInput
 __all__ = ["Dockerfile", "Heredoc", "Node", "SyntaxProblem", "parse", "parse_line"]
 
 DIRECTIVES = ("syntax", "escape", "check")
-_DIRECTIVE = re.compile(r"#\s*([a-zA-Z][a-zA-Z0-9]*)\s*=\s*(.+?)\s*")
+_DIRECTIVE = re.compile(r"#\s*([a-zA-Z][a-zA-Z0-9]*)[\t\n\f\r ]*=[\t\n\f\r ]*(.+?)[\t\n\f\r ]*")
 _NOT_TEXT = re.compile("[\0\udc80-\udcff]")
 
 
@@ -110,7 +110,7 @@ def _directives(lines: list[str], name: str) -> dict[str, str]:
     """``# name=value`` at the very top; the first line that is anything else ends them."""
     found: dict[str, str] = {}
     for number, line in enumerate(lines, start=1):
-        match = _DIRECTIVE.fullmatch(line.strip())
+        match = _DIRECTIVE.fullmatch(line.lstrip())
         key = match[1].lower() if match else ""
         if not match or key not in DIRECTIVES:
             break

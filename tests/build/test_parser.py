@@ -90,7 +90,9 @@ def test_directives_stand_at_the_very_top() -> None:
     }
 
 
-@pytest.mark.parametrize("above", ["\n", "# a comment\n", "# unknown=x\n", "FROM b\n", "#\n"])
+@pytest.mark.parametrize(
+    "above", ["\n", "# a comment\n", "# unknown=x\n", "# check\v=x\n", "FROM b\n", "#\n"]
+)
 def test_whatever_else_stands_above_ends_them(above: str) -> None:
     assert parser.parse(f"{above}# escape=`\nFROM a").escape == "\\"
 
