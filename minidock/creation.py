@@ -11,9 +11,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from minidock import notation
-from minidock.containers import names, timestamps
-from minidock.containers.spec import Limits, Mount, Namespaces, Security, Spec
+from minidock import limits, notation
+from minidock.containers import logs, names, restart, timestamps
+from minidock.containers.spec import Mount, Namespaces, Security, Spec
 from minidock.errors import InvalidInput, NotFound
 from minidock.images.image import Image
 
@@ -21,13 +21,12 @@ from minidock.images.image import Image
 # command line ("64m") or what it stands for (67108864).
 KNOWN = """
     cap_add cap_drop cgroupns cpu_period cpu_quota cpu_shares cpus cpuset_cpus cpuset_mems device domainname
-    entrypoint env expose group_add hostname init interactive ipc label log_driver log_opt memory
-    memory_reservation memory_swap mount name network oom_kill_disable oom_score_adj pid pids_limit
-    privileged read_only rm security_opt shm_size stdin_once stop_signal stop_timeout sysctl tmpfs tty
-    ulimit user userns uts volume workdir
+    entrypoint env expose group_add health_cmd health_interval health_retries health_start_interval
+    health_start_period health_timeout hostname init interactive ipc label log_driver log_opt memory
+    memory_reservation memory_swap mount name network no_healthcheck oom_kill_disable oom_score_adj pid
+    pids_limit privileged read_only restart rm security_opt shm_size stdin_once stop_signal stop_timeout
+    sysctl tmpfs tty ulimit user userns uts volume workdir
 """
-MINIMUM_MEMORY = 6 << 20  # bytes; Docker's, below which nothing starts
-CPU_PERIOD = 100_000  # microseconds, the kernel's default
 
 Options = dict[str, Any]
 FindContainer = Callable[[str], str]  # name or id → long id
@@ -49,6 +48,9 @@ def specification(
     check_known(options)
     settings = image.settings
     entrypoint, words = _what_to_run(settings, options.get("entrypoint"), command)
+    policy, retries = restart.parse(options.get("restart") or "no")
+    if policy != "no" and options.get("rm"):
+        raise InvalidInput("can't create 'AutoRemove' container with restart policy")
     directory = options.get("workdir") or settings.get("WorkingDir") or "/"
     if not directory.startswith("/"):
         raise InvalidInput(f"the working directory '{directory}' is invalid, it needs to be an absolute path")
@@ -80,13 +82,18 @@ def specification(
         group_add=list(map(str, options.get("group_add") or [])),
         ulimits=_ulimits(options.get("ulimit")),
         sysctls=_pairs(options.get("sysctl")),
-        shm_size=_number(options.get("shm_size"), notation.size) or 64 << 20,
+        shm_size=notation.parsed(options.get("shm_size"), notation.size) or 64 << 20,
         oom_score_adj=_oom_score(options.get("oom_score_adj") or 0),
         mounts=_mounts(options),
-        limits=limits(options),
+        limits=limits.wanted(options),
         security=_security(options),
         namespaces=_namespaces(options, find_container),
-        log_options=_log_options(options),
+        log_driver=_log_driver(options),
+        log_options=logs.check_options(_pairs(options.get("log_opt"))),
+        restart_policy=policy,
+        restart_retries=retries,
+        shell=settings.get("Shell") or [],
+        health_check=_health_check(settings.get("Healthcheck") or {}, options),
         exposed_ports=_exposed_ports(settings, options),
         volumes=sorted(settings.get("Volumes") or {}),
         student_layers=student_layers,
@@ -139,43 +146,6 @@ def _hostname(options: Options) -> str:
     if not name and "host" in (options.get("network"), options.get("uts")):
         return os.uname().nodename
     return name
-
-
-def limits(options: Options) -> Limits:
-    """The resource limits among *options*, checked as Docker's daemon checks them."""
-    memory = _number(options.get("memory"), notation.size) or None
-    swap = _number(options.get("memory_swap"), notation.swap_size) or None
-    reservation = _number(options.get("memory_reservation"), notation.size) or None
-    if memory and memory < MINIMUM_MEMORY:
-        raise InvalidInput("Minimum memory limit allowed is 6MB")
-    if swap and not memory and swap != -1:
-        raise InvalidInput("You should always set the Memory limit when using Memoryswap limit, see usage")
-    if swap and memory and swap != -1 and swap < memory:
-        raise InvalidInput("Minimum memoryswap limit should be larger than memory limit, see usage")
-    if reservation and memory and reservation > memory:
-        raise InvalidInput("Minimum memory limit can not be less than memory reservation limit, see usage")
-    quota, period = options.get("cpu_quota") or None, options.get("cpu_period") or None
-    cpus = _number(options.get("cpus"), notation.processors)
-    if cpus:
-        available = os.cpu_count() or 1
-        if not 0.01 <= cpus <= available:
-            raise InvalidInput(
-                f"range of CPUs is from 0.01 to {available:.2f}, as there are only {available} CPUs available"
-            )
-        quota, period = round(cpus * CPU_PERIOD), CPU_PERIOD
-    pids = options.get("pids_limit")
-    return Limits(
-        memory=memory,
-        memory_swap=swap or (2 * memory if memory else None),  # Docker: as much swap as memory
-        memory_reservation=reservation,
-        cpu_quota=quota,
-        cpu_period=period,
-        cpu_shares=options.get("cpu_shares") or None,
-        cpuset_cpus=options.get("cpuset_cpus") or None,
-        cpuset_mems=options.get("cpuset_mems") or None,
-        pids=int(pids) if pids and int(pids) > 0 else None,
-        oom_kill_disable=bool(options.get("oom_kill_disable")),
-    )
 
 
 def _security(options: Options) -> Security:
@@ -275,14 +245,44 @@ def _mounts(options: Options) -> list[Mount]:
     return mounts
 
 
-def _log_options(options: Options) -> dict[str, str]:
-    driver = options.get("log_driver") or "json-file"
-    if driver != "json-file":
-        raise InvalidInput(f"minidock has no logging driver {driver!r}", hint="It has json-file.")
-    given = _pairs(options.get("log_opt"))
-    if given:
-        raise InvalidInput(f"not yet: --log-opt {next(iter(given))}: log rotation comes with lesson 09")
-    return {}
+def _log_driver(options: Options) -> str:
+    driver: str = options.get("log_driver") or "json-file"
+    if driver not in ("json-file", "none"):
+        raise InvalidInput(
+            f"logger: no log driver named '{driver}' is registered", hint="minidock has json-file and none."
+        )
+    return driver
+
+
+_HEALTH_TIMES = {
+    "health_interval": "Interval",
+    "health_timeout": "Timeout",
+    "health_start_period": "StartPeriod",
+    "health_start_interval": "StartInterval",
+}
+
+
+def _health_check(of_image: dict[str, Any], options: Options) -> dict[str, Any]:
+    """The image's health check, changed by the user's flags; as in an image's config."""
+    if options.get("no_healthcheck"):
+        if any(options.get(key) for key in ("health_cmd", "health_retries", *_HEALTH_TIMES)):
+            raise InvalidInput("--no-healthcheck conflicts with --health-* options")
+        return {"Test": ["NONE"]}
+    check = dict(of_image)
+    if options.get("health_cmd"):
+        command = options["health_cmd"]
+        check["Test"] = ["CMD-SHELL", command] if isinstance(command, str) else ["CMD", *command]
+    for option, key in _HEALTH_TIMES.items():
+        if options.get(option) is not None:
+            seconds = notation.parsed(options[option], notation.duration)
+            if seconds < 0 or 0 < seconds < 0.001:
+                raise InvalidInput(f"{key} in Healthcheck cannot be less than 1ms")
+            check[key] = round(seconds * 1e9)
+    if options.get("health_retries") is not None:
+        if int(options["health_retries"]) < 0:
+            raise InvalidInput("--health-retries cannot be negative")
+        check["Retries"] = int(options["health_retries"])
+    return check
 
 
 def _ulimits(value: Any) -> dict[str, tuple[int, int]]:
@@ -306,10 +306,6 @@ def _oom_score(value: int) -> int:
     if not -1000 <= value <= 1000:
         raise InvalidInput(f"Invalid value {value}, range for oom score adj is [-1000, 1000]")
     return value
-
-
-def _number(value: Any, parse: Callable[[str], Any]) -> Any:
-    return parse(value) if isinstance(value, str) else value
 
 
 def _given(options: Options, name: str, default: int) -> int:

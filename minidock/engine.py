@@ -23,11 +23,12 @@ from minidock.containers import state
 from minidock.containers.state import Container
 from minidock.errors import Conflict, MinidockError
 from minidock.image_verbs import ImageVerbs, Json, Progress
+from minidock.life_verbs import LifeVerbs
 
 if TYPE_CHECKING:
     from minidock.activity import Usage as Activity
     from minidock.capture import Result as Result
-    from minidock.containers.logs import Entry
+    from minidock.containers.log_reader import Entry
     from minidock.containers.streams import Streams as Streams  # for the faces
     from minidock.diagnosis import Finding
     from minidock.images.transfer import Event as Event  # for the faces
@@ -46,6 +47,13 @@ def streams(**where: Any) -> Streams:
     return Streams(**where)
 
 
+def shown_time(moment: int) -> str:
+    """Nanoseconds since the epoch as RFC 3339."""
+    from minidock.containers import timestamps
+
+    return timestamps.from_nanoseconds(moment)
+
+
 def parse_filters(texts: Iterable[str]) -> dict[str, list[str]]:
     """``["status=exited"]`` → ``{"status": ["exited"]}``, the form that ps and images take."""
     from minidock import selection
@@ -53,7 +61,7 @@ def parse_filters(texts: Iterable[str]) -> dict[str, list[str]]:
     return selection.parse(texts)
 
 
-class Engine(ImageVerbs):
+class Engine(ImageVerbs, LifeVerbs):
     """Every verb over one state root. Cheap to make: nothing is read before it is asked for.
 
     *root* is where images and containers live (default: as config.py says), *layers* a student's
@@ -256,6 +264,7 @@ class Engine(ImageVerbs):
         if container.running():
             self.stop(container.id, timeout=timeout, signal=signal)
         self.start(container.id)
+        container.note("restart")
 
     def kill(self, text: str, *, signal: str = "SIGKILL") -> None:
         """Send a signal to the container's first process."""

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
+from minidock import events
 from minidock.config import Config
 from minidock.containers import state
 from minidock.errors import MinidockError, NotFound
@@ -47,9 +48,15 @@ class ImageVerbs:
         """Fetch an image from its registry (mirrors first)."""
         from minidock.images import transfer
 
-        return transfer.pull(
+        image = transfer.pull(
             self.store, reference, self.config, platform=platform, progress=progress or transfer.ignore
         )
+        self._note("pull", self.familiar_name(reference))
+        return image
+
+    def _note(self, action: str, identifier: str, name: str = "", **attributes: str) -> None:
+        """Add a line to what `events` shows of images."""
+        events.record(self.root, "image", action, identifier, name=name or identifier, **attributes)
 
     def full_name(self, reference: str) -> str:
         """``busybox`` → ``docker.io/library/busybox:latest``. Raises InvalidInput."""
@@ -95,7 +102,9 @@ class ImageVerbs:
         """Send a local image to the registry that its name says; returns the digest."""
         from minidock.images import transfer
 
-        return transfer.push(self.store, reference, self.config, progress=progress or transfer.ignore)
+        digest = transfer.push(self.store, reference, self.config, progress=progress or transfer.ignore)
+        self._note("push", self.familiar_name(reference))
+        return digest
 
     def login(self, server: str, username: str, password: str) -> Path:
         """Check the password with the registry and remember it; returns the file that holds it now."""
@@ -151,13 +160,23 @@ class ImageVerbs:
 
     def tag(self, source: str, target: str) -> Image:
         """Give an image one more name."""
-        return self.store.tag(source, target)
+        image = self.store.tag(source, target)
+        self._note("tag", image.id, self.familiar_name(target))
+        return image
 
     def rmi(self, text: str, *, force: bool = False) -> Removed:
         """Remove a name, and with its last name the image."""
         from minidock.images import removal
 
-        return removal.remove(self.store, text, force=force)
+        removed = removal.remove(self.store, text, force=force)
+        self._note_removal(removed)
+        return removed
+
+    def _note_removal(self, removed: Removed) -> None:
+        for name in removed.untagged:
+            self._note("untag", name)
+        if removed.deleted:  # the image first, then its layers
+            self._note("delete", removed.deleted[0])
 
     def prune_images(self, filters: dict[str, list[str]] | None = None, *, unused: bool = False) -> Removed:
         """Remove dangling images; with *unused* all that no container uses."""
@@ -166,19 +185,27 @@ class ImageVerbs:
 
         candidates = self.store.images(self.on_damage)
         chosen = {image.id for image in selection.images(candidates, filters or {}, self.image)}
-        return removal.prune(self.store, unused=unused, wanted=lambda image: image.id in chosen)
+        removed = removal.prune(self.store, unused=unused, wanted=lambda image: image.id in chosen)
+        self._note_removal(removed)
+        self._note("prune", "", reclaimed=str(removed.freed))
+        return removed
 
     def save(self, names: Sequence[str], file: IO[bytes]) -> None:
         """Write images as one tar archive that docker and OCI tools read."""
         from minidock.images import archive
 
         archive.save(self.store, list(names), file)
+        for name in names:
+            self._note("save", self.image(name).id, name)
 
     def load(self, file: IO[bytes]) -> list[str]:
         """Read such an archive; returns the names (or ids) of its images."""
         from minidock.images import archive
 
-        return archive.load(self.store, file)
+        loaded = archive.load(self.store, file)
+        for name in loaded:
+            self._note("load", self.image(name).id, name)
+        return loaded
 
     def import_(
         self, file: IO[bytes], reference: str = "", *, changes: Sequence[str] = (), **options: Any
@@ -193,4 +220,6 @@ class ImageVerbs:
         settings: Json = {}
         for change in changes:
             instructions.apply(settings, change)
-        return flat.import_(self.store, file, reference, settings=settings, **options)
+        image = flat.import_(self.store, file, reference, settings=settings, **options)
+        self._note("import", image.id, reference)
+        return image

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from minidock import human
-from minidock.containers import timestamps
+from minidock.containers import life, timestamps
 from minidock.containers.spec import Mount, Spec
 from minidock.containers.state import Container, State
 from minidock.images import reference
@@ -39,7 +39,7 @@ def container_json(container: Container, *, size: bool = False) -> Json:
         "HostsPath": str(directory / "hosts"),
         "LogPath": str(directory / "log.json"),
         "Name": f"/{spec.name}",
-        "RestartCount": 0,
+        "RestartCount": state.restart_count,
         "Driver": "overlay2",
         "Platform": "linux",
         "MountLabel": "",
@@ -79,6 +79,7 @@ def state_json(state: State, status: str) -> Json:
         "Error": state.error,
         "StartedAt": state.started_at or timestamps.NEVER,
         "FinishedAt": state.finished_at or timestamps.NEVER,
+        **({"Health": state.health} if state.health else {}),
     }
 
 
@@ -103,6 +104,8 @@ def config_json(spec: Spec) -> Json:
         "Entrypoint": spec.entrypoint or None,
         "OnBuild": None,
         "Labels": spec.labels,
+        **({"Healthcheck": spec.health_check} if spec.health_check else {}),
+        **({"Shell": spec.shell} if spec.shell else {}),
         "StopSignal": spec.stop_signal,
         "StopTimeout": spec.stop_timeout,
     }
@@ -115,10 +118,10 @@ def host_config_json(spec: Spec) -> Json:
     temporary = [mount for mount in spec.mounts if mount.kind == "tmpfs"]
     return {
         "Binds": [bind_text(mount) for mount in binds] or None,
-        "LogConfig": {"Type": spec.log_options.get("driver", "json-file"), "Config": {}},
+        "LogConfig": {"Type": spec.log_driver, "Config": spec.log_options},
         "NetworkMode": spaces.network,
         "PortBindings": {},
-        "RestartPolicy": {"Name": "no", "MaximumRetryCount": 0},
+        "RestartPolicy": {"Name": spec.restart_policy, "MaximumRetryCount": spec.restart_retries},
         "AutoRemove": spec.auto_remove,
         "CapAdd": _capabilities(security.cap_add),
         "CapDrop": _capabilities(security.cap_drop),
@@ -232,10 +235,17 @@ def summary(container: Container, *, size: bool = False) -> Json:
 
 def status_text(state: State, status: str) -> str:
     """``Up 2 minutes``, ``Exited (0) 3 seconds ago``: the STATUS of `ps`."""
-    if status in ("running", "paused"):
+    if status in (life.RUNNING, life.PAUSED):
         up = human.duration(time.time() - seconds(state.started_at))
-        return f"Up {up} (Paused)" if status == "paused" else f"Up {up}"
-    if status == "exited":
+        health = state.health.get("Status", "")
+        if status == life.PAUSED:
+            health = "Paused"
+        elif health == "starting":
+            health = "health: starting"
+        return f"Up {up} ({health})" if health else f"Up {up}"
+    if status == life.RESTARTING:
+        return f"Restarting ({state.exit_code}) {human.ago(seconds(state.finished_at))}"
+    if status == life.EXITED:
         return f"Exited ({state.exit_code}) {human.ago(seconds(state.finished_at))}"
     return {"created": "Created", "dead": "Dead", "removing": "Removal In Progress"}.get(status, status)
 

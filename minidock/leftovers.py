@@ -20,7 +20,10 @@ from minidock.images import transaction
 from minidock.kernel import cgroup_tree, cgroups, mounts, syscalls
 
 # What minidock makes in a state root. Anything else there is not ours, and stays.
-OURS = ("containers", "names", "images", "layers", "tmp", "cache", "images.lock", "volumes", "networks")
+OURS = (
+    *("containers", "names", "images", "layers", "tmp", "cache", "images.lock", "volumes", "networks"),
+    *("events.jsonl", "events.jsonl.1"),
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Callable
 from typing import Any
 
 from minidock.errors import InvalidInput
@@ -18,6 +19,11 @@ _SECONDS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0
 _VOLUME_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]+")
 PROPAGATIONS = ("private", "rprivate", "slave", "rslave", "shared", "rshared")
 _ULIMITS = "core cpu data fsize locks memlock msgqueue nice nofile nproc rss rtprio rttime sigpending stack"
+
+
+def parsed(value: Any, parse: Callable[[str], Any]) -> Any:
+    """What *parse* makes of *value*; one that is no text means itself (``memory=67108864``)."""
+    return parse(value) if isinstance(value, str) else value
 
 
 def size(text: str) -> int:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import fnmatch
 import re
 from collections.abc import Callable, Iterable
+from typing import Any
 
 from minidock.containers import timestamps
 from minidock.containers.state import Container
@@ -18,7 +19,7 @@ from minidock.inspection import familiar
 
 Filters = dict[str, list[str]]
 CONTAINER_KEYS = (
-    *("ancestor", "before", "exited", "id", "label"),
+    *("ancestor", "before", "exited", "health", "id", "label"),
     *("name", "network", "since", "status", "volume"),
 )
 IMAGE_KEYS = ("before", "dangling", "label", "reference", "since", "until")
@@ -63,6 +64,7 @@ def containers(
         mounts = {path for mount in spec.mounts for path in (mount.source, mount.target)}
         return (
             _one(filters, "status", lambda value: value == status)
+            and _one(filters, "health", lambda value: value == _health_of(container))
             and _one(filters, "id", lambda value: spec.id.startswith(value))
             and _one(filters, "name", lambda value: bool(re.search(value.removeprefix("/"), spec.name)))
             and _labels(filters, spec.labels)
@@ -120,6 +122,42 @@ def matches(pattern: str, name: str) -> bool:
     short = familiar(name)
     repository = short.rpartition(":")[0] or short
     return any(fnmatch.fnmatchcase(each, pattern) for each in (short, repository, name))
+
+
+EVENT_KEYS = ("container", "event", "image", "label", "network", "scope", "type", "volume")
+
+
+def event_filter(filters: Filters) -> Callable[[dict[str, Any]], bool]:
+    """Which events fit. A thing is named by its id, the beginning of it, or its name."""
+    check(filters, EVENT_KEYS)
+
+    def fits(event: dict[str, Any]) -> bool:
+        actor = event["Actor"]
+        names = (actor["ID"], actor["Attributes"].get("name", ""), actor["Attributes"].get("image", ""))
+
+        def is_about(kind: str) -> bool:
+            if kind not in filters:
+                return True
+            if kind == "image" and event["Type"] == "container":
+                return actor["Attributes"].get("image") in filters[kind]
+            return event["Type"] == kind and any(
+                value in names or actor["ID"].startswith(value) for value in filters[kind]
+            )
+
+        return (
+            _one(filters, "type", lambda value: value == event["Type"])
+            and _one(filters, "event", lambda value: event["Action"].partition(":")[0] == value)
+            and _one(filters, "scope", lambda value: value == event["scope"])
+            and all(is_about(kind) for kind in ("container", "image", "network", "volume"))
+            and _labels(filters, actor["Attributes"])
+        )
+
+    return fits
+
+
+def _health_of(container: Container) -> str:
+    status: str = container.state().health.get("Status", "none") if container.running() else "none"
+    return status
 
 
 def _number(text: str) -> int:

@@ -7,6 +7,7 @@ from typing import Any
 
 from minidock.cli.context import Context, each
 from minidock.cli.flags import Command, Flag, UsageError, Values, boolean, integer
+from minidock.cli.run_options import FLAGS
 
 TIME = Flag("timeout", "t", "int", "Seconds to wait before killing the container", None, integer)
 SIGNAL = Flag("signal", "s", "string", "Signal to send to the container")
@@ -83,6 +84,36 @@ def rename(context: Context, values: Values, arguments: list[str]) -> int:
     return 0
 
 
+def update(context: Context, values: Values, arguments: list[str]) -> int:
+    """Change the limits of containers, and their restart policy."""
+    options = {flag.name.replace("-", "_"): values[flag.name] for flag in LIMITS}
+
+    def change(name: str) -> str:
+        context.engine.update(name, restart=values["restart"], **options)
+        return name
+
+    return each(arguments, change)
+
+
+def resume(context: Context, values: Values, arguments: list[str]) -> int:
+    """Start what the restart policies want running."""
+    from minidock.cli.context import report
+
+    started, failed = context.engine.resume()
+    for name in started:
+        print(name)
+    for error in failed:
+        report(error)
+    return 1 if failed else 0
+
+
+_LIMIT_NAMES = (
+    *("cpu-period", "cpu-quota", "cpu-shares", "cpus", "cpuset-cpus", "cpuset-mems"),
+    *("memory", "memory-reservation", "memory-swap", "pids-limit"),
+)
+LIMITS = tuple(flag for flag in FLAGS if flag.name in _LIMIT_NAMES)
+
+
 def _several(verb: str, summary: str, action: Any, *flags: Flag) -> Command:
     return Command(f"{verb} [OPTIONS] CONTAINER [CONTAINER...]", summary, action, flags, least=1)
 
@@ -113,6 +144,19 @@ COMMANDS = {
         boolean("force", "f", "Force the removal of a running container (uses SIGKILL)"),
         boolean("link", "l", "(not yet: lesson 11)"),
         boolean("volumes", "v", "Remove anonymous volumes associated with the container"),
+    ),
+    "update": _several(
+        "update",
+        "Update configuration of one or more containers",
+        update,
+        *LIMITS,
+        Flag("restart", help="Restart policy to apply when a container exits"),
+    ),
+    "resume": Command(
+        "resume",
+        "Start the containers whose restart policy wants them running (at boot, a service does this)",
+        resume,
+        most=0,
     ),
     "wait": _several("wait", "Block until one or more containers stop, then print their exit codes", wait),
     "rename": Command("rename CONTAINER NEW_NAME", "Rename a container", rename, least=2, most=2),

@@ -46,6 +46,33 @@ FLAGS = (
     ),
     Flag("name", help="Assign a name to the container"),
     Flag("network", "", "network", "Connect a container to a network: none, host or container:ID"),
+    Flag("health-cmd", help="Command to run to check health"),
+    Flag(
+        "health-interval",
+        "",
+        "duration",
+        "Time between running the check (ms|s|m|h)",
+        None,
+        notation.duration,
+    ),
+    Flag("health-retries", "", "int", "Consecutive failures needed to report unhealthy", None, integer),
+    Flag(
+        "health-start-interval",
+        "",
+        "duration",
+        "Time between checks in the start period",
+        None,
+        notation.duration,
+    ),
+    Flag(
+        "health-start-period",
+        "",
+        "duration",
+        "Time for the container to start before failures count",
+        None,
+        notation.duration,
+    ),
+    Flag("health-timeout", "", "duration", "Maximum time to allow one check to run", None, notation.duration),
     boolean("no-healthcheck", help="Disable any container-specified HEALTHCHECK"),
     boolean("oom-kill-disable", help="Disable OOM Killer"),
     Flag("oom-score-adj", "", "int", "Tune host's OOM preferences (-1000 to 1000)", None, integer),
@@ -56,7 +83,7 @@ FLAGS = (
     Flag("pull", help='Pull image before running ("always", "missing", "never")', default="missing"),
     boolean("quiet", "q", "Suppress the pull output"),
     boolean("read-only", help="Mount the container's root filesystem as read only"),
-    Flag("restart", help="Restart policy to apply when a container exits", default="no"),
+    Flag("restart", help="Restart policy to apply when a container exits"),
     boolean("rm", help="Automatically remove the container when it exits"),
     repeated("security-opt", help="Security Options"),
     Flag("shm-size", "", "bytes", "Size of /dev/shm", None, notation.size),
@@ -74,15 +101,12 @@ FLAGS = (
 )
 
 # Flags of Docker whose engine comes later: never ignored in silence.
-_NETWORKS, _VOLUMES, _LIFE = "lesson 11 (networks)", "lesson 10 (volumes)", "lesson 09 (lifecycle)"
+_NETWORKS, _VOLUMES = "lesson 11 (networks)", "lesson 10 (volumes)"
 _LATER = {
     _NETWORKS: (
         "add-host dns dns-option dns-search ip ip6 link link-local-ip mac-address network-alias publish"
     ),
     _VOLUMES: "volume-driver volumes-from",
-    _LIFE: (
-        "health-cmd health-interval health-retries health-start-interval health-start-period health-timeout"
-    ),
 }
 _NEVER = (
     "blkio-weight blkio-weight-device cgroup-parent cpu-rt-period cpu-rt-runtime device-cgroup-rule "
@@ -149,21 +173,17 @@ _HANDLED_HERE = {
     "env-file",
     "label",
     "label-file",
-    "no-healthcheck",
     "pull",
     "platform",
     "quiet",
-    "restart",
 }
 
 
 def _check(values: Values) -> None:
     if values["publish-all"]:
         raise UsageError(f"--publish-all is not yet there: it comes with {_NETWORKS}.")
-    if values["restart"] not in ("no", ""):
-        if values["rm"]:
-            raise UsageError("conflicting options: cannot specify both --restart and --rm")
-        raise UsageError(f"--restart {values['restart']} is not yet there: it comes with {_LIFE}.")
+    if values["restart"] not in (None, "no", "") and values["rm"]:
+        raise UsageError("conflicting options: cannot specify both --restart and --rm")
     if values["pull"] not in ("always", "missing", "never"):
         raise UsageError(
             f'invalid pull option: \'{values["pull"]}\': must be one of "always", "missing" or "never"'

@@ -13,6 +13,7 @@ VERBS = {
     "df": "system",
     "diff": "inspecting",
     "doctor": "health",
+    "events": "events",
     "exec": "streams",
     "explain": "explain",
     "export": "archives",
@@ -35,6 +36,7 @@ VERBS = {
     "rename": "lifecycle",
     "reset": "health",
     "restart": "lifecycle",
+    "resume": "lifecycle",
     "rm": "lifecycle",
     "rmi": "images",
     "run": "run",
@@ -46,11 +48,13 @@ VERBS = {
     "tag": "images",
     "top": "inspecting",
     "unpause": "lifecycle",
+    "update": "lifecycle",
     "version": "system",
     "wait": "lifecycle",
 }
 _OF_CONTAINERS = (
-    "attach create diff exec export kill logs pause rename restart rm run start stats stop top unpause wait"
+    "attach create diff exec export kill logs pause rename restart rm run start stats stop top unpause "
+    "update wait"
 )
 _OF_IMAGES = "history import load pull push save tag"
 # "container ls" -> the verb that does it
@@ -72,7 +76,7 @@ GROUPS: dict[str, dict[str, str]] = {
         "inspect": "image inspect",
         "prune": "image prune",
     },
-    "system": {"df": "df", "prune": "prune", "info": "info"},
+    "system": {"df": "df", "events": "events", "info": "info", "prune": "prune"},
 }
 GROUP_VERBS = {
     "container inspect": "inspecting",
@@ -92,11 +96,9 @@ LATER = {
     "commit": "lesson 08",
     "compose": "lesson 13",
     "cp": "lesson 10",
-    "events": "lesson 09",
     "network": "lesson 11",
     "port": "lesson 11",
     "serve": "lesson 12",
-    "update": "lesson 09",
     "volume": "lesson 10",
 }
 GLOBAL_FLAGS = (

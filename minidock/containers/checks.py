@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 
 from minidock.containers import names
-from minidock.containers.spec import Mount, Spec
+from minidock.containers.spec import Limits, Mount, Spec
 from minidock.errors import InvalidInput
 
+MINIMUM_MEMORY = 6 << 20  # bytes; Docker's, below which nothing starts
 _PROPAGATIONS = {f"{recursive}{kind}" for recursive in ("", "r") for kind in ("private", "slave", "shared")}
 # Settings that each container has of its own; every other sysctl belongs to the whole machine.
 _IPC_SYSCTLS = {
@@ -65,6 +66,19 @@ def sysctls(spec: Spec) -> None:
                 f"sysctl '{name}' is not in a separate kernel namespace",
                 hint="It would change the whole machine. Possible: net.*, fs.mqueue.*, kernel.shm*/msg*/sem.",
             )
+
+
+def limits(limits: Limits) -> None:
+    """Raise InvalidInput for limits that contradict each other, in the words of Docker's daemon."""
+    memory, swap, reservation = limits.memory, limits.memory_swap, limits.memory_reservation
+    if memory and memory < MINIMUM_MEMORY:
+        raise InvalidInput("Minimum memory limit allowed is 6MB")
+    if swap and not memory and swap != -1:
+        raise InvalidInput("You should always set the Memory limit when using Memoryswap limit, see usage")
+    if swap and memory and swap != -1 and swap < memory:
+        raise InvalidInput("Minimum memoryswap limit should be larger than memory limit, see usage")
+    if reservation and memory and reservation > memory:
+        raise InvalidInput("Minimum memory limit can not be less than memory reservation limit, see usage")
 
 
 def signal_number(text: str) -> int:

@@ -13,11 +13,10 @@ import fcntl
 import os
 from collections import deque
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 from minidock.containers import terminal
 from minidock.containers.client import Client
-from minidock.containers.logs import LogFile
 from minidock.containers.loop import BACKLOG, HANGUP, READ, WRITE, Loop, buffer, view
 
 _PIPE_SIZE = 1 << 20
@@ -26,10 +25,17 @@ _LAST_GASP = (
 )  # bytes read after the end: a stranger who holds the pipe and writes on must not keep us
 
 
+class Log(Protocol):
+    """Where all output goes, whoever else sees it."""
+
+    def write(self, stream: int, data: bytes | memoryview) -> None: ...
+    def close(self) -> None: ...
+
+
 class Console:
     """The input and output of one process, as the shim holds them."""
 
-    def __init__(self, loop: Loop, log: LogFile | None, *, keep_stdin: bool) -> None:
+    def __init__(self, loop: Loop, log: Log | None, *, keep_stdin: bool) -> None:
         self._loop, self._log = loop, log
         self._keep_stdin = keep_stdin  # stdin outlives the client that sent it (-i without stdin_once)
         self._outputs: dict[int, int] = {}  # descriptor → stream

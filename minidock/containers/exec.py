@@ -21,28 +21,14 @@ def start(running: Running, client: Client, request: dict[str, Any]) -> None:
 
     The answer is ``started`` (the pid); the end is ``exit``. Raises what the new process reports.
     """
-    tty, detach = bool(request.get("tty")), bool(request.get("detach"))
+    detach = bool(request.get("detach"))
     stdin = bool(request.get("stdin")) and not detach
-    size = tuple(request["size"]) if request.get("size") else None
-    recorder = trace.Recorder()
-    try:
-        with trace.recording(recorder):
-            born = birth.join(
-                running.container,
-                running.pid,
-                running.cgroup,
-                _program(running, request),
-                tty=tty,
-                stdin=stdin,
-                size=size,
-            )
-    except MinidockError as error:
-        error.exit_code = error.exit_code or NOT_EXECUTABLE  # as Docker: the command cannot be invoked
-        raise
-    finally:
-        write_trace(running.container, recorder)
+    born = _bear(running, request, stdin=stdin)
     console = Console(running.loop, None, keep_stdin=False)
     console.use(born.pipes, born.terminal)
+    identifier = str(request.get("id") or os.urandom(32).hex())
+    for action in ("exec_create", "exec_start"):
+        running.note(f"{action}: {' '.join(request['argv'])}", execID=identifier)
     client.tell(started=born.pid)
     if detach:
         client.finish(done=True)
@@ -51,17 +37,81 @@ def start(running: Running, client: Client, request: dict[str, Any]) -> None:
         console.on_control = lambda message: _control(born, message)
 
     def reap() -> None:
-        _, status = os.waitpid(born.pid, 0)
-        running.loop.forget(born.pidfd)
-        os.close(born.pidfd)
+        code = _reaped(running, born)
         console.on_control = None  # the pid may soon be another's
         console.drain()
         console.close()
-        code = os.waitstatus_to_exitcode(status)
-        client.finish(exit=128 - code if code < 0 else code)
+        running.note("exec_die", execID=identifier, exitCode=str(code))
+        client.finish(exit=code)
 
     console.start()
     running.loop.watch(born.pidfd, READ, lambda _: reap())
+
+
+class Checked:
+    """One more process whose output nobody is shown: the first *longest* bytes are kept, the rest dropped.
+
+    *pidfd* is readable when it has ended; :meth:`finish` must be called, then or before.
+    """
+
+    def __init__(self, running: Running, words: list[str], longest: int) -> None:
+        self._running = running
+        self._kept = _Kept(longest)
+        self._born = _bear(running, {"argv": words}, stdin=False)
+        self.pid, self.pidfd = self._born.pid, self._born.pidfd
+        self._console = Console(running.loop, self._kept, keep_stdin=False)
+        self._console.use(self._born.pipes, None)
+        self._console.start()
+
+    def finish(self) -> tuple[int, str]:
+        """Wait for its end; its exit code and what it wrote."""
+        code = _reaped(self._running, self._born)
+        self._console.drain()
+        self._console.close()
+        return code, self._kept.text.decode(errors="replace")
+
+
+class _Kept:
+    """In the place of a log."""
+
+    def __init__(self, longest: int) -> None:
+        self.text, self._longest = b"", longest
+
+    def write(self, stream: int, data: bytes | memoryview) -> None:
+        self.text += bytes(data[: self._longest - len(self.text)])
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+def _bear(running: Running, request: dict[str, Any], *, stdin: bool) -> birth.Born:
+    size = tuple(request["size"]) if request.get("size") else None
+    recorder = trace.Recorder()
+    try:
+        with trace.recording(recorder):
+            return birth.join(
+                running.container,
+                running.pid,
+                running.cgroup,
+                _program(running, request),
+                tty=bool(request.get("tty")),
+                stdin=stdin,
+                size=size,
+            )
+    except MinidockError as error:
+        error.exit_code = error.exit_code or NOT_EXECUTABLE  # as Docker: the command cannot be invoked
+        raise
+    finally:
+        write_trace(running.container, recorder)
+
+
+def _reaped(running: Running, born: birth.Born) -> int:
+    """The exit code of a process that ends now, or has ended."""
+    _, status = os.waitpid(born.pid, 0)
+    running.loop.forget(born.pidfd)
+    os.close(born.pidfd)
+    code = os.waitstatus_to_exitcode(status)
+    return 128 - code if code < 0 else code
 
 
 def _program(running: Running, request: dict[str, Any]) -> Program:

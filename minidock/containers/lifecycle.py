@@ -9,11 +9,12 @@ import contextlib
 import os
 import socket
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from minidock import files
-from minidock.containers import checks, names, protocol, spawner, state
+from minidock.containers import checks, life, names, protocol, spawner, state
 from minidock.containers.protocol import Order
 from minidock.containers.spec import Spec
 from minidock.containers.state import Container
@@ -21,7 +22,7 @@ from minidock.containers.streams import Streams
 from minidock.errors import Conflict, InvalidInput, MinidockError, NotFound
 
 if TYPE_CHECKING:
-    from minidock.containers.logs import Entry
+    from minidock.containers.log_reader import Entry
 
 SIGKILL = 9
 
@@ -52,6 +53,7 @@ def create(root: Path, spec: Spec) -> Container:
         if not spec.auto_remove:
             files.sync_directory(root / "containers")
             files.sync_directory(root / "names")
+    container.note("create")
     return container
 
 
@@ -64,9 +66,8 @@ def start(container: Container, attach: Streams | None = None) -> int | None:
     tty = container.spec.tty
     with container.lock():
         status = container.status()
-        if status == "paused":
-            raise Conflict("cannot start a paused container, try unpause instead")
-        running = status == "running"
+        life.after("start", status, container.id)
+        running = status in life.ALIVE
         if not running:
             connection = spawner.start_shim(container, _order(container, attach))
             try:
@@ -102,7 +103,7 @@ def _order(container: Container, streams: Streams | None) -> Order:
 
 def attach_to(container: Container, streams: Streams) -> int:
     """Join a running container's streams; its exit code, or -1 when the user left with the detach keys."""
-    connection = _shim_of(container)
+    connection = _shim_of(container, "attach")
     with connection:
         protocol.send_request(
             connection,
@@ -136,7 +137,7 @@ def exec(
     container does not.
     """
     streams = streams or Streams()
-    connection = _shim_of(container)
+    connection = _shim_of(container, "exec")
     with connection:
         protocol.send_request(
             connection,
@@ -170,13 +171,14 @@ def stop(container: Container, timeout: float | None = None, signal: str | None 
     spec = container.spec
     number = checks.signal_number(signal or spec.stop_signal)
     seconds = spec.stop_timeout if timeout is None else timeout
-    _ask_if_running(container, op="stop", signal=number, timeout=seconds)
+    if _ask_if_running(container, op="stop", signal=number, timeout=seconds) is not None:
+        container.note("stop")
 
 
 def kill(container: Container, signal: str = "SIGKILL") -> None:
     """Send a signal; returns when a SIGKILL has ended it. Raises Conflict when it does not run."""
     number = checks.signal_number(signal)
-    _ask(container, op="signal", signal=number)
+    _ask(container, "kill", op="signal", signal=number)
     if number == SIGKILL:
         wait(container)
 
@@ -195,17 +197,17 @@ def wait(container: Container) -> int:
 
 def pause(container: Container) -> None:
     """Freeze all processes. Raises Conflict when it is paused already, or does not run."""
-    _ask(container, op="pause")
+    _ask(container, "pause", op="pause")
 
 
 def unpause(container: Container) -> None:
     """Let them go on."""
-    _ask(container, op="unpause")
+    _ask(container, "unpause", op="unpause")
 
 
 def resize(container: Container, rows: int, columns: int) -> None:
     """Tell a running container's terminal its size."""
-    _ask(container, op="resize", size=[rows, columns])
+    _ask(container, "exec", op="resize", size=[rows, columns])
 
 
 # --- the end -------------------------------------------------------------------------------------
@@ -217,19 +219,14 @@ def remove(container: Container, *, force: bool = False, volumes: bool = False) 
     *volumes* is for anonymous volumes (a later lesson). Raises Conflict when it runs.
     """
     if container.running():
-        if not force:
-            raise Conflict(
-                f'cannot remove container "/{container.name}": container is {container.status()}: '
-                "stop the container before removing or force remove"
-            )
+        life.after("rm -f" if force else "rm", container.status(), container.id, container.name)
         with contextlib.suppress(Conflict):
             kill(container)
     with contextlib.suppress(NotFound if force else ()), container.lock():  # type: ignore[arg-type]
         if container.running():
             raise Conflict(f'cannot remove container "/{container.name}": it was started just now')
         state.clear(container)  # where a shim was killed before its container ran
-        # The name goes first: whoever holds the names' lock sees it with its container, or free.
-        files.remove_tree(state.vanish(container))
+        state.delete(container)
 
 
 def rename(container: Container, name: str) -> None:
@@ -244,6 +241,37 @@ def rename(container: Container, name: str) -> None:
         spec.name = name
         files.write_json(container.directory / "config.json", spec.to_json())
         state.release(container.root, old, container.id)
+    container.note("rename", oldName=f"/{old}")
+
+
+def update(container: Container, changes: dict[str, Any], restart: tuple[str, int] | None = None) -> None:
+    """Change limits (fields of spec.Limits) and the restart policy, also of a running container.
+
+    Raises Conflict for a container that removes itself and shall restart, KernelError when the kernel
+    refuses a limit; then nothing has changed.
+    """
+    with container.lock():
+        container.forget_spec()
+        spec = container.spec
+        if restart is not None:
+            if spec.auto_remove and restart[0] != "no":
+                raise Conflict(
+                    "Restart policy cannot be updated because AutoRemove is enabled for the container"
+                )
+            spec.restart_policy, spec.restart_retries = restart
+        swap = changes.get("memory_swap") or spec.limits.memory_swap
+        if changes.get("memory") and swap and 0 < swap < changes["memory"]:
+            raise InvalidInput(
+                "Memory limit should be smaller than already set memoryswap limit, "
+                "update the memoryswap at the same time"
+            )
+        for name, value in changes.items():
+            setattr(spec.limits, name, value)
+        checks.limits(spec.limits)
+        if container.running():
+            _ask(container, "exec", op="update", limits=asdict(spec.limits))
+        files.write_json(container.directory / "config.json", spec.to_json())
+    container.note("update")
 
 
 # --- looking -------------------------------------------------------------------------------------
@@ -258,16 +286,18 @@ def read_logs(
     until: str | None = None,
 ) -> Iterator[Entry]:
     """The container's output so far: (stream, bytes, time). With *follow* also what comes, until it ends."""
-    from minidock.containers import logs
+    from minidock.containers import log_reader
 
+    if container.spec.log_driver == "none":
+        raise Conflict("configured logging driver does not support reading")
     path = container.directory / "log.json"
     connection = protocol.connect(container.directory) if follow else None
     if connection is None:
-        yield from logs.read(path, tail=tail, since=since, until=until)
+        yield from log_reader.read(path, tail=tail, since=since, until=until)
         return
     with connection:
         protocol.send_request(connection, op="follow")
-        yield from logs.read(path, tail=tail, since=since, until=until, wait=lambda: _more(connection))
+        yield from log_reader.read(path, tail=tail, since=since, until=until, wait=lambda: _more(connection))
 
 
 def _more(connection: socket.socket) -> bool:
@@ -299,19 +329,29 @@ def processes(container: Container) -> list[int]:
 # --- talking to the shim -------------------------------------------------------------------------
 
 
-def _shim_of(container: Container) -> socket.socket:
+def _shim_of(container: Container, verb: str) -> socket.socket:
+    """The line to the shim. Raises Conflict when there is none: what *verb* then means, the table knows."""
     connection = protocol.connect(container.directory)
     if connection is None:
-        raise Conflict(f"container {container.id} is not running", hint=f"minidock start {container.name}")
+        raise _refused(container, verb)
     return connection
 
 
-def _ask(container: Container, **request: Any) -> dict[str, Any]:
-    with _shim_of(container) as connection:
+def _refused(container: Container, verb: str) -> Conflict:
+    try:
+        life.after(verb, container.status(), container.id)
+    except Conflict as error:
+        error.hint = f"minidock start {container.name}"
+        return error
+    return Conflict(f"container {container.id} is not running")  # it ended or began just now
+
+
+def _ask(container: Container, verb: str, **request: Any) -> dict[str, Any]:
+    with _shim_of(container, verb) as connection:
         protocol.send_request(connection, **request)
         found = protocol.answer(connection)
     if found is None or "exit" in found:
-        raise Conflict(f"container {container.id} is not running")
+        raise _refused(container, verb)
     return found
 
 

@@ -4,19 +4,21 @@
 
 A line longer than 16 KiB is cut into several objects; only the last one's ``log`` ends in a newline.
 Bytes that are no UTF-8 become U+FFFD, as in Docker (attached clients get the bytes as they are).
+With ``max-size`` a full file becomes log.json.1, the one before log.json.2, …; log_reader.py joins them.
 """
 
 from __future__ import annotations
 
-import json
+import contextlib
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from json.encoder import encode_basestring
 from pathlib import Path
 
-from minidock import files
+from minidock import files, notation
 from minidock.containers import timestamps
-from minidock.errors import MinidockError
+from minidock.containers.spec import Spec
+from minidock.errors import InvalidInput
 
 _GAP = b"minidock: the disk was full, %d blocks of output are not in this log\n"
 LONGEST = 16 * 1024  # bytes of one line in one object
@@ -27,8 +29,9 @@ _SPECIAL = bytes(range(10)) + bytes(range(11, 32)) + b'"\\'  # what JSON must es
 class LogFile:
     """The writing end, held by the shim. Whole lines are in the file as soon as `write` returns."""
 
-    def __init__(self, path: Path) -> None:
-        self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o640)
+    def __init__(self, path: Path, max_size: int = 0, max_file: int = 1) -> None:
+        self._path, self._max_size, self._max_file = path, max_size, max_file
+        self._descriptor = self._open()
         self._unfinished = {1: b"", 2: b""}  # the last line of each stream, not yet ended
         self._lost = 0  # blocks of output that the full disk did not take
 
@@ -48,6 +51,20 @@ class LogFile:
         if end:
             self._append(encode(text[:end], stream, timestamps.now()))
 
+    def _open(self) -> int:
+        return os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o640)
+
+    def _turn_over(self) -> None:
+        """Begin a new file: log.json → log.json.1 → log.json.2 …; the oldest is dropped."""
+        os.close(self._descriptor)
+        for number in range(self._max_file - 1, 0, -1):
+            newer = rotated(self._path, number - 1)
+            with contextlib.suppress(FileNotFoundError):
+                os.rename(newer, rotated(self._path, number))
+        if self._max_file == 1:
+            os.unlink(self._path)  # not truncated: who reads it now may read on to its end
+        self._descriptor = self._open()
+
     def finish(self) -> None:
         """Log the lines that never got an end."""
         for stream, text in self._unfinished.items():
@@ -63,6 +80,20 @@ class LogFile:
         """Add whole entries, or none: where the disk is full, the container goes on without its log."""
         if self._lost:  # now there may be room again; the log says where it has a gap
             data = encode(_GAP % self._lost, 2, timestamps.now()) + data
+        while self._max_size:
+            room = self._max_size - os.fstat(self._descriptor).st_size
+            if room <= 0:
+                self._turn_over()
+                continue
+            if len(data) <= room:
+                break
+            end = data.find(b"\n", room - 1) + 1  # the entry that makes it full is the last one in it
+            self._write(data[:end])
+            data = data[end:]
+        if data:
+            self._write(data)
+
+    def _write(self, data: bytes) -> None:
         view = memoryview(data)
         before = os.fstat(self._descriptor).st_size
         try:
@@ -132,82 +163,43 @@ def _lines(text: bytes) -> list[bytes]:
     return [part + b"\n" for part in parts[:-1]] + ([parts[-1]] if parts[-1] else [])
 
 
-# --- reading -------------------------------------------------------------------------------------
+# --- options -------------------------------------------------------------------------------------
 
-Entry = tuple[str, bytes, str]  # stream, what was written, when
-
-
-def read(
-    path: Path,
-    *,
-    tail: int | None = None,
-    since: str | None = None,
-    until: str | None = None,
-    wait: Callable[[], bool] | None = None,
-) -> Iterator[Entry]:
-    """The entries of a log file, oldest first.
-
-    *tail*: only the last so many; *since*, *until*: see timestamps.moment. *wait* makes it follow: it is
-    called at the end of the file, returns True when there may be more and False when there never will be.
-    """
-    earliest = timestamps.moment(since) if since else None
-    latest = timestamps.moment(until) if until else None
-    try:
-        file = open(path, "rb")
-    except FileNotFoundError:
-        if wait is None:
-            return
-        raise MinidockError(f"{path}: no such log") from None
-    with file:
-        if tail is not None:
-            file.seek(_start_of_tail(file.fileno(), tail))
-        unfinished = b""
-        more = True
-        while True:
-            block = file.read(1 << 18)
-            if not block:
-                # Only when the *next* look at the file finds nothing either, is it really over.
-                if wait is None or not more:
-                    return
-                more = wait()
-                continue
-            lines = (unfinished + block).split(b"\n")
-            unfinished = lines.pop()
-            for line in lines:
-                entry = _parse(line)
-                if entry is None:
-                    continue
-                if earliest is not None or latest is not None:
-                    at = timestamps.to_nanoseconds(entry[2])
-                    if earliest is not None and at < earliest:
-                        continue
-                    if latest is not None and at > latest:
-                        return
-                yield entry
+_OPTIONS = ("max-size", "max-file")
 
 
-def _parse(line: bytes) -> Entry | None:
-    try:
-        value = json.loads(line)
-        return value["stream"], value["log"].encode("utf-8", "surrogatepass"), value["time"]
-    except (ValueError, KeyError, TypeError):  # a line cut short when the machine went down
+def rotated(path: Path, number: int) -> Path:
+    """The name of the file that was turned over *number* times; 0 is the one being written."""
+    return path.with_name(f"{path.name}.{number}") if number else path
+
+
+def check_options(options: dict[str, str]) -> dict[str, str]:
+    """*options* themselves, those of ``--log-opt``. Raises InvalidInput, in Docker's words."""
+    for name in options:
+        if name not in _OPTIONS:
+            raise InvalidInput(
+                f"unknown log opt '{name}' for json-file log driver", hint=f"Known: {', '.join(_OPTIONS)}."
+            )
+    max_file = options.get("max-file", "1")
+    if not max_file.isdigit() or int(max_file) < 1:
+        raise InvalidInput(
+            "max-file cannot be less than 1"
+            if max_file.lstrip("-").isdigit()
+            else f"max-file: {max_file!r} is no number"
+        )
+    if int(max_file) > 1 and "max-size" not in options:
+        raise InvalidInput(
+            "max-file is set but max-size is not", hint="Without --log-opt max-size nothing is turned over."
+        )
+    if "max-size" in options and notation.size(options["max-size"]) <= 0:
+        raise InvalidInput("max-size must be a positive number")
+    return options
+
+
+def open_log(spec: Spec, path: Path) -> LogFile | None:
+    """The log that *spec* asks for; none for ``--log-driver none``."""
+    if spec.log_driver == "none":
         return None
-
-
-def _start_of_tail(descriptor: int, count: int) -> int:
-    """Where the last *count* lines begin, found from the end."""
-    size = position = os.fstat(descriptor).st_size
-    if count == 0:
-        return size
-    wanted = count + 1  # the newline before the first of them
-    while position > 0:
-        start = max(0, position - (1 << 16))
-        block = os.pread(descriptor, position - start, start)
-        found = block.count(b"\n")
-        if found >= wanted:
-            for _ in range(wanted):
-                position = start + block.rindex(b"\n", 0, position - start)
-            return position + 1
-        wanted -= found
-        position = start
-    return 0
+    options = spec.log_options
+    size = notation.size(options["max-size"]) if "max-size" in options else 0
+    return LogFile(path, size, int(options.get("max-file", "1")))

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import asdict
 from typing import Any
 
 from minidock.containers import exec as exec_
+from minidock.containers import life
+from minidock.containers.checks import signal_number
 from minidock.containers.client import Client
 from minidock.containers.running import Running
-from minidock.errors import Conflict, InvalidInput
+from minidock.errors import InvalidInput, MinidockError
 
 SIGKILL = 9
 
@@ -28,8 +31,8 @@ def control(running: Running, message: dict[str, Any]) -> None:
 
 
 def _attach(running: Running, client: Client, request: dict[str, Any]) -> None:
-    if running.state.status == "paused":
-        raise Conflict("You cannot attach to a paused container, unpause it first")
+    _allow(running, "attach")
+    running.note("attach")
     client.tell(attached=True, tty=running.container.spec.tty)
     running.console.attach(
         client,
@@ -42,23 +45,31 @@ def _attach(running: Running, client: Client, request: dict[str, Any]) -> None:
 
 
 def _resize(running: Running, client: Client, request: dict[str, Any]) -> None:
-    running.console.resize(*request["size"])
+    rows, columns = request["size"]
+    running.console.resize(rows, columns)
+    running.note("resize", height=str(rows), width=str(columns))
     client.finish(done=True)
 
 
 def _signal(running: Running, client: Client, request: dict[str, Any]) -> None:
+    _allow(running, "kill")
     number = int(request["signal"])
+    if number in (SIGKILL, signal_number(running.container.spec.stop_signal)):
+        running.end_for_good()
+    running.note("kill", signal=str(number))
     running.signal(number)
-    if number == SIGKILL and running.state.status == "paused":
+    if number == SIGKILL and running.state.status == life.PAUSED:
         running.cgroup.thaw()  # frozen processes do not even die
     client.finish(done=True)
 
 
 def _stop(running: Running, client: Client, request: dict[str, Any]) -> None:
     """Signal, wait, kill. The answer comes at the end; the shim sees it through if the client goes."""
-    running.signal(int(request["signal"]))
     running.waiters.append(client)
-    if running.state.status == "paused":
+    running.end_for_good()
+    running.note("kill", signal=str(request["signal"]))
+    running.signal(int(request["signal"]))
+    if running.state.status == life.PAUSED:
         _thaw(running)
     timeout = request["timeout"]
     if timeout >= 0:
@@ -76,29 +87,44 @@ def _follow_log(running: Running, client: Client, request: dict[str, Any]) -> No
 
 
 def _pause(running: Running, client: Client, request: dict[str, Any]) -> None:
-    if running.state.status == "paused":
-        raise Conflict(f"Container {running.container.id} is already paused")
+    status = _allow(running, "pause")
     running.cgroup.freeze()
-    running.record(status="paused")
+    running.record(status=status)
+    running.note("pause")
     client.finish(done=True)
 
 
 def _unpause(running: Running, client: Client, request: dict[str, Any]) -> None:
-    if running.state.status != "paused":
-        raise Conflict(f"Container {running.container.id} is not paused")
+    _allow(running, "unpause")
     _thaw(running)
+    running.note("unpause")
     client.finish(done=True)
 
 
 def _thaw(running: Running) -> None:
     running.cgroup.thaw()
-    running.record(status="running")
+    running.record(status=life.RUNNING)
 
 
 def _exec(running: Running, client: Client, request: dict[str, Any]) -> None:
-    if running.state.status == "paused":
-        raise Conflict(f"Container {running.container.id} is paused, unpause the container before exec")
+    _allow(running, "exec")
     exec_.start(running, client, request)
+
+
+def _update(running: Running, client: Client, request: dict[str, Any]) -> None:
+    """New limits, all of them or none."""
+    try:
+        running.cgroup.apply(**request["limits"])
+    except MinidockError:
+        running.cgroup.apply(**asdict(running.container.spec.limits))
+        raise
+    running.container.forget_spec()  # the caller writes it: our next start follows it, too
+    client.finish(done=True)
+
+
+def _allow(running: Running, verb: str) -> str:
+    """The state that *verb* leads to. Raises Conflict where it leads nowhere."""
+    return life.after(verb, running.state.status, running.container.id)
 
 
 _REQUESTS: dict[str, Callable[[Running, Client, dict[str, Any]], None]] = {
@@ -110,5 +136,6 @@ _REQUESTS: dict[str, Callable[[Running, Client, dict[str, Any]], None]] = {
     "signal": _signal,
     "stop": _stop,
     "unpause": _unpause,
+    "update": _update,
     "wait": _wait,
 }

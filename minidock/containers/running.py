@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -26,14 +27,34 @@ class Running:
     pid: int
     state: State
     ended: bool = False  # the first process was reaped: *pid* means nothing any more
+    resting: bool = False  # it has ended, and the restart policy will start it again
+    on_end: list[Callable[[], None]] = field(default_factory=list)  # what has to stop with it
+    wanted_end: bool = False  # a user stopped or killed it: no restart policy counts
     waiters: list[Client] = field(default_factory=list)
     log_readers: list[Client] = field(default_factory=list)
+
+    def wake_up(self) -> None:
+        """The rest before a restart is over, or somebody wants none."""
+        self.resting = False
+
+    def end_for_good(self) -> None:
+        """A user wants it to end: no restart policy counts from now on."""
+        self.wanted_end = True
+        if self.resting:
+            self.state.stopped_by_user = True
+            self.wake_up()
+        elif not self.ended:
+            self.record(stopped_by_user=True)
 
     def record(self, **changes: Any) -> None:
         """Change state.json."""
         for name, value in changes.items():
             setattr(self.state, name, value)
         self.container.write_state(self.state)
+
+    def note(self, action: str, **attributes: str) -> None:
+        """Add a line to what `events` shows."""
+        self.container.note(action, **attributes)
 
     def signal(self, number: int) -> None:
         """Send a signal to the first process."""

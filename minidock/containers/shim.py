@@ -17,10 +17,21 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from minidock import files, trace
-from minidock.containers import birth, cgroup, etc, mounts, protocol, requests, timestamps
+from minidock.containers import (
+    birth,
+    cgroup,
+    etc,
+    health,
+    life,
+    logs,
+    mounts,
+    protocol,
+    requests,
+    restart,
+    timestamps,
+)
 from minidock.containers.client import Client
 from minidock.containers.console import Console
-from minidock.containers.logs import LogFile
 from minidock.containers.loop import READ, Loop
 from minidock.containers.protocol import Order
 from minidock.containers.running import Running, write_trace
@@ -80,6 +91,7 @@ class Shim:
         self.starter = Client(self.loop, connection)
         self.recorder = trace.Recorder()
         self.running: Running | None = None
+        self.back_off = restart.BackOff()
         self._lock = self._listener = self._mounts = -1
 
     # --- the beginning ---------------------------------------------------------------------------
@@ -91,22 +103,28 @@ class Shim:
             from minidock import layers
 
             layers.load(Path(self.container.spec.student_layers))
-        with trace.recording(self.recorder):
-            running = self.running = self._start()
-        if not self.container.spec.auto_remove or (self.container.directory / "trace.jsonl").exists():
-            write_trace(self.container, self.recorder)
-        else:  # it may be gone in a moment, and its trace with it: then it need not be held up by writing one
-            self.loop.after(_A_MOMENT, lambda: write_trace(self.container, self.recorder))
-        while not running.ended:
-            self.loop.turn()
-        self._end(running)
+        state = State()
+        while True:
+            with trace.recording(self.recorder):
+                running = self.running = self._start(state)
+            if not self.container.spec.auto_remove or (self.container.directory / "trace.jsonl").exists():
+                write_trace(self.container, self.recorder)
+            else:  # it may be gone in a moment, with its trace: then writing one need not hold it up
+                self.loop.after(_A_MOMENT, lambda: write_trace(self.container, self.recorder))
+            while not running.ended:
+                self.loop.turn()
+            self._end(running)
+            if not self._restarts(running):
+                return
+            state = State(restart_count=running.state.restart_count + 1)
+            self.recorder = trace.Recorder()
 
     def _take_lock(self) -> None:
         path = self.container.directory / "shim.lock"
         self._lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         fcntl.flock(self._lock, fcntl.LOCK_EX)
 
-    def _start(self) -> Running:
+    def _start(self, state: State) -> Running:
         container, spec = self.container, self.container.spec
         mounts.prepare_sources(container.root, spec.mounts)
         etc.write(container)
@@ -114,11 +132,18 @@ class Shim:
         born = birth.bear(container, made, self.order.size)
         if spec.auto_remove:
             self._hold_mounts(born.pid)
-        state = State("running", born.pid, started_at=timestamps.now())
-        console = Console(self.loop, LogFile(container.directory / "log.json"), keep_stdin=_keeps_stdin(spec))
+        state.status, state.pid, state.started_at = life.RUNNING, born.pid, timestamps.now()
+        state.health = health.at_first(spec.health_check)
+        console = Console(
+            self.loop, logs.open_log(spec, container.directory / "log.json"), keep_stdin=_keeps_stdin(spec)
+        )
         running = Running(container, self.loop, console, made, born.pid, state)
+        if self.running is not None:  # a restart: who came meanwhile waits for the next end
+            running.waiters, running.log_readers = self.running.waiters, self.running.log_readers
         container.write_state(state)
-        self._listen(running)  # before anyone hears that it runs
+        if self._listener < 0:
+            self._listen()  # before anyone hears that it runs
+        container.note("start")
         console.on_log = running.wake_log_readers
         console.on_control = lambda message: requests.control(running, message)
         console.use(born.pipes, born.terminal)
@@ -129,6 +154,8 @@ class Shim:
             self.starter.close()
         console.start()
         self.loop.watch(born.pidfd, READ, lambda _: self._reap(running, born.pidfd))
+        if health.wanted(spec.health_check):
+            running.on_end.append(health.Monitor(running).stop)
         return running
 
     def _hold_mounts(self, pid: int) -> None:
@@ -140,7 +167,7 @@ class Shim:
         with contextlib.suppress(OSError):  # it has ended already
             self._mounts = os.open(f"/proc/{pid}/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
 
-    def _listen(self, running: Running) -> None:
+    def _listen(self) -> None:
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         held = os.open(self.container.directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         path = f"/proc/self/fd/{held}/shim.sock"  # the real path may exceed what an address holds
@@ -154,23 +181,30 @@ class Shim:
         def accept(_: int) -> None:
             with contextlib.suppress(OSError):  # it hung up already
                 connection, _address = listener.accept()
-                Client(self.loop, connection, lambda client, wanted: requests.serve(running, client, wanted))
+                Client(self.loop, connection, self._serve)
 
         self._listener = listener.fileno()
         self.loop.watch(self._listener, READ, accept)
+
+    def _serve(self, client: Client, request: dict[str, Any]) -> None:
+        assert self.running is not None
+        requests.serve(self.running, client, request)
 
     # --- the end ---------------------------------------------------------------------------------
 
     def _reap(self, running: Running, pidfd: int) -> None:
         _, status = os.waitpid(running.pid, 0)
         self.loop.forget(pidfd)
+        os.close(pidfd)
         code = os.waitstatus_to_exitcode(status)
         running.state.exit_code = 128 - code if code < 0 else code
         running.ended = True
 
     def _end(self, running: Running) -> None:
-        """Everything after the first process's end, in the order in which others may rely on it."""
+        """Everything after the first process's end that has to be done whether or not it starts again."""
         state = running.state
+        for stop in running.on_end:
+            stop()
         with contextlib.suppress(MinidockError):
             state.oom_killed = running.cgroup.oom_kills() > 0
         try:  # who is left dies now: in a shared pid namespace nobody else kills them
@@ -179,15 +213,50 @@ class Shim:
         except MinidockError as error:
             state.error = error.message
         running.console.drain()
+        running.console.close()
         running.console.close_log()
-        state.status, state.finished_at = "exited", timestamps.now()
+        state.pid, state.finished_at = 0, timestamps.now()
+        if state.oom_killed:
+            running.note("oom")
+        running.note("die", exitCode=str(state.exit_code), execDuration=str(int(_lasted(state))))
+
+    def _restarts(self, running: Running) -> bool:
+        """Let the restart policy decide. True when the container is to start again, after its rest."""
+        spec, state = self.container.spec, running.state
+        wanted = not running.wanted_end and restart.again(
+            spec.restart_policy, spec.restart_retries, state.exit_code, state.restart_count
+        )
+        if wanted:
+            state.status = life.after("restart policy", life.RUNNING, spec.id)
+            self.container.write_state(state)
+            self._tell_all(exit=state.exit_code, oom_killed=state.oom_killed)
+            running.resting = True
+            self.loop.after(self.back_off.rest(_lasted(state)), running.wake_up)
+            while running.resting:
+                self.loop.turn()
+            if not running.wanted_end:
+                return True
+        state.status = life.after("end", state.status, spec.id)
         self._last_words(state, exit=state.exit_code, oom_killed=state.oom_killed)
+        return False
+
+    def _tell_all(self, **message: Any) -> list[Client]:
+        """Tell everyone who waits or is attached, and let them go; returns who that was."""
+        clients = [self.starter]
+        if self.running is not None:
+            clients += [*self.running.waiters, *self.running.log_readers, *self.running.console.clients]
+            self.running.waiters.clear()
+            self.running.log_readers.clear()
+        for client in clients:
+            client.finish(**message)
+        return clients
 
     def _last_words(self, state: State, **message: Any) -> None:
         """Record the end or vanish, let the lock go, then tell all who wait."""
         state.pid = 0
         parting = None
         if self.container.spec.auto_remove:
+            self.container.note("destroy")
             parting = vanish(self.container)
         else:
             with contextlib.suppress(OSError):  # a full disk must not keep anyone from hearing of the end
@@ -197,11 +266,7 @@ class Shim:
             self.loop.forget(self._listener)
         if self._lock >= 0:
             os.close(self._lock)
-        clients = [self.starter]
-        if self.running is not None:
-            clients += [*self.running.waiters, *self.running.log_readers, *self.running.console.clients]
-        for client in clients:
-            client.finish(**message)
+        clients = self._tell_all(**message)
         if self._mounts >= 0:
             os.close(self._mounts)
         if parting is not None:  # nobody sees it any more, so nobody needs to wait for it
@@ -220,7 +285,7 @@ class Shim:
             # As in Docker: what never ran is "created" still, and inspect shows why.
             state = self.running.state if self.running else State()
             if self.running:
-                state.status, state.finished_at = "exited", timestamps.now()
+                state.status, state.finished_at = life.EXITED, timestamps.now()
             state.exit_code = getattr(error, "exit_code", None) or 128
             state.error = described["message"]
             self._last_words(state, error=described)
@@ -233,6 +298,11 @@ class Shim:
 
         with contextlib.suppress(OSError), open(self.container.directory / "shim.log", "a") as file:
             traceback.print_exception(*sys.exc_info(), file=file)
+
+
+def _lasted(state: State) -> float:
+    """Seconds from start to end."""
+    return (timestamps.to_nanoseconds(state.finished_at) - timestamps.to_nanoseconds(state.started_at)) / 1e9
 
 
 def _keeps_stdin(spec: Spec) -> bool:

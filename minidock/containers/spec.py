@@ -112,7 +112,12 @@ class Spec:
     limits: Limits = field(default_factory=Limits)
     security: Security = field(default_factory=Security)
     namespaces: Namespaces = field(default_factory=Namespaces)
-    log_options: dict[str, str] = field(default_factory=dict)
+    log_driver: str = "json-file"  # or "none"
+    log_options: dict[str, str] = field(default_factory=dict)  # {"max-size": "10m", "max-file": "3"}
+    restart_policy: str = "no"  # see restart.py
+    restart_retries: int = 0  # of on-failure; 0 is without end
+    shell: list[str] = field(default_factory=list)  # the image's SHELL, for health checks; empty: /bin/sh -c
+    health_check: dict[str, Any] = field(default_factory=dict)  # as in an image's config; see health.py
     exposed_ports: list[str] = field(default_factory=list)  # "80/tcp"
     volumes: list[str] = field(default_factory=list)  # VOLUME paths of the image
     student_layers: str = ""  # absolute MINIDOCK_LAYERS, recorded because sudo strips the environment

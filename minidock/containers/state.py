@@ -14,15 +14,16 @@ import os
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
+from typing import Any
 
-from minidock import files
+from minidock import events, files
 from minidock.containers import timestamps
+from minidock.containers.life import ALIVE as ALIVE
 from minidock.containers.spec import Spec
 from minidock.errors import Conflict, InvalidInput, MinidockError, NotFound
 
-ALIVE = ("running", "paused", "restarting")  # states in which a shim must be there
 UNKNOWN = 255  # the exit code of a container whose end nobody recorded; Docker's choice
 MAKING = ".making"  # the directory of a container that has no name yet
 _PARTING = ".removing-"  # begins the name of a container's directory while it is being deleted
@@ -33,13 +34,16 @@ _ID = re.compile(r"[0-9a-f]{64}")
 class State:
     """What became of a container; only its shim writes it (and `reconcile`, when the shim died)."""
 
-    status: str = "created"  # created | running | paused | exited
+    status: str = "created"  # one of life.STATES
     pid: int = 0
     exit_code: int = 0
     oom_killed: bool = False
     error: str = ""
     started_at: str = timestamps.NEVER
     finished_at: str = timestamps.NEVER
+    restart_count: int = 0  # starts that the restart policy made since the user's last one
+    stopped_by_user: bool = False
+    health: dict[str, Any] = field(default_factory=dict)  # see health.py; empty without a health check
 
 
 class Container:
@@ -74,6 +78,10 @@ class Container:
                 ) from None
         return self._spec
 
+    def forget_spec(self) -> None:
+        """Read config.json again when it is next asked for: another process changed it."""
+        self._spec = None
+
     @property
     def name(self) -> str:
         return self.spec.name
@@ -89,7 +97,7 @@ class Container:
                 raise MinidockError(f"{self.directory}/state.json: holds no state")
             found = State()
             for each in fields(State):
-                if type(value.get(each.name)) is type(each.default):
+                if type(value.get(each.name)) is type(getattr(found, each.name)):
                     setattr(found, each.name, value[each.name])
             return found
         except NotFound:
@@ -106,13 +114,19 @@ class Container:
         return files.is_locked(self.directory / "shim.lock")
 
     def status(self) -> str:
-        """``created``, ``running``, ``paused`` or ``exited``, as the truth is now."""
+        """One of life.STATES, as the truth is now."""
         status = self.state().status
         return "exited" if status in ALIVE and not self.alive() else status
 
     def running(self) -> bool:
         """Whether its processes exist (a paused container's do)."""
         return self.status() in ALIVE
+
+    def note(self, action: str, **attributes: str) -> None:
+        """Add a line to what `events` shows, with the container's image, name and labels."""
+        spec = self.spec
+        about = {**spec.labels, "image": spec.image, "name": spec.name, **attributes}
+        events.record(self.root, "container", action, self.id, **about)
 
     def exists(self) -> bool:
         return (self.directory / "config.json").exists()
@@ -286,6 +300,31 @@ def vanish(container: Container) -> Path:
     else:
         release_all(container.root, container.id)
     return parting
+
+
+def delete(container: Container) -> None:
+    """Remove a container's directory and name; the caller holds its lock.
+
+    To others it is gone in one step. Where the disk refuses, it comes back as ``dead``: it cannot start
+    again, only be removed. Raises MinidockError then.
+    """
+    container.note("destroy")
+    parting = vanish(container)
+    try:
+        for child in sorted(parting.iterdir(), key=lambda path: not path.is_dir()):
+            if child.is_dir() and not child.is_symlink():
+                files.remove_tree(child)  # config.json and state.json last: they say what it was
+        files.remove_tree(parting)
+    except OSError as error:
+        os.rename(parting, container.directory)
+        with contextlib.suppress(Conflict), names_lock(container.root):
+            claim(container.root, container.name, container.id)
+        why = f"{error.filename or parting}: {error.strerror}"
+        container.write_state(State("dead", error=why))
+        raise MinidockError(
+            f'container "/{container.name}" is dead: its files cannot be removed: {why}',
+            hint="See what holds that file (a mount, chattr +i), then minidock rm again.",
+        ) from None
 
 
 def _finish_removal(root: Path, parting: Path) -> None:

@@ -10,11 +10,13 @@ _COMMON = {"pidfd_send_signal": 424, "open_tree": 428, "move_mount": 429, "fsope
 NUMBERS = {
     "x86_64": _COMMON | {
         "clone": 56, "bpf": 321, "capget": 125, "capset": 126, "pivot_root": 155, "prctl": 157, "mount": 165,
-        "umount2": 166, "sethostname": 170, "setdomainname": 171, "keyctl": 250, "ppoll": 271, "unshare": 272,
+        "umount2": 166, "sethostname": 170, "setdomainname": 171, "inotify_init1": 294,
+        "inotify_add_watch": 254, "keyctl": 250, "ppoll": 271, "unshare": 272,
         "prlimit64": 302, "syncfs": 306, "setns": 308, "seccomp": 317},
     "aarch64": _COMMON | {
         "clone": 220, "bpf": 280, "capget": 90, "capset": 91, "pivot_root": 41, "prctl": 167, "mount": 40,
-        "umount2": 39, "sethostname": 161, "setdomainname": 162, "keyctl": 219, "ppoll": 73, "unshare": 97,
+        "umount2": 39, "sethostname": 161, "setdomainname": 162, "inotify_init1": 26,
+        "inotify_add_watch": 27, "keyctl": 219, "ppoll": 73, "unshare": 97,
         "prlimit64": 261, "syncfs": 267, "setns": 268, "seccomp": 277},
 }
 

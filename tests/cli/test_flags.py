@@ -96,7 +96,7 @@ def options(*words: str) -> dict[str, Any]:
         (["--ulimit", "nofile=1:2"], {"ulimit": [("nofile", (1, 2))]}),
         (["--entrypoint", ""], {"entrypoint": ""}),
         (["--stop-signal", "int"], {"stop_signal": "SIGINT"}),
-        (["--restart", "no", "--pull", "never"], {}),
+        (["--restart", "no", "--pull", "never"], {"restart": "no"}),
     ],
 )
 def test_run_options(words: list[str], expected: dict[str, Any]) -> None:
@@ -126,8 +126,6 @@ def test_a_bad_environment_file_names_its_line(tmp_path: Any, line: str, why: st
     [
         ["-p", "80:80"],
         ["-P"],
-        ["--restart", "always"],
-        ["--health-cmd", "true"],
         ["--link", "a"],
         ["--dns", "1.1.1.1"],
         ["--volumes-from", "x"],

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as some
 
-from minidock.containers import lifecycle, logs, timestamps
+from minidock.containers import lifecycle, log_reader, logs, timestamps
 from minidock.errors import InvalidInput
 
 
@@ -42,7 +42,7 @@ def test_a_long_line_in_many_pieces_stays_whole(tmp_path):
     for start in range(0, len(data), 1000):
         log.write(1, data[start : start + 1000])
     log.close()
-    assert b"".join(entry[1] for entry in logs.read(tmp_path / "log.json")) == data
+    assert b"".join(entry[1] for entry in log_reader.read(tmp_path / "log.json")) == data
 
 
 @pytest.fixture
@@ -62,24 +62,26 @@ def texts(entries):
 @pytest.mark.parametrize("count", [0, 1, 2, 999, 1000, 5000])
 def test_tail(log, count):
     expected = [f"line {number}" for number in range(1000)][-count:] if count else []
-    assert texts(logs.read(log, tail=count)) == expected
+    assert texts(log_reader.read(log, tail=count)) == expected
 
 
 def test_tail_of_long_lines(tmp_path):
     path = tmp_path / "log.json"
     path.write_bytes(b"".join(logs.encode(bytes([97 + n]) * 16000 + b"\n", 1, "t") for n in range(26)))
-    assert [entry[1][:1] for entry in logs.read(path, tail=7)] == [bytes([97 + n]) for n in range(19, 26)]
+    assert [entry[1][:1] for entry in log_reader.read(path, tail=7)] == [
+        bytes([97 + n]) for n in range(19, 26)
+    ]
 
 
 def test_since_and_until(log):
-    assert texts(logs.read(log, since="10", until="12")) == ["line 10", "line 11", "line 12"]
-    assert texts(logs.read(log, since="1970-01-01T00:16:38Z")) == ["line 998", "line 999"]
+    assert texts(log_reader.read(log, since="10", until="12")) == ["line 10", "line 11", "line 12"]
+    assert texts(log_reader.read(log, since="1970-01-01T00:16:38Z")) == ["line 998", "line 999"]
 
 
 def test_a_torn_line_is_left_out(log):
     with open(log, "ab") as file:
         file.write(b'{"log":"cut')
-    assert len(texts(logs.read(log))) == 1000
+    assert len(texts(log_reader.read(log))) == 1000
 
 
 def test_follow_until_the_end(box):

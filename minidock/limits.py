@@ -1,0 +1,62 @@
+"""The resource limits among the options of `create` and `update`: from ``memory="64m"`` to numbers."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import asdict
+from typing import Any
+
+from minidock import notation
+from minidock.containers import checks
+from minidock.containers.spec import Limits
+from minidock.errors import InvalidInput
+
+CPU_PERIOD = 100_000  # microseconds, the kernel's default
+UNLIMITED = -1
+
+Options = dict[str, Any]
+
+
+def wanted(options: Options) -> Limits:
+    """The resource limits among *options*, checked as Docker's daemon checks them."""
+    found = _read(options)
+    checks.limits(found)
+    return found
+
+
+def _read(options: Options) -> Limits:
+    memory = notation.parsed(options.get("memory"), notation.size) or None
+    swap = notation.parsed(options.get("memory_swap"), notation.swap_size) or None
+    reservation = notation.parsed(options.get("memory_reservation"), notation.size) or None
+    quota, period = options.get("cpu_quota") or None, options.get("cpu_period") or None
+    cpus = notation.parsed(options.get("cpus"), notation.processors)
+    if cpus:
+        available = os.cpu_count() or 1
+        if not 0.01 <= cpus <= available:
+            raise InvalidInput(
+                f"range of CPUs is from 0.01 to {available:.2f}, as there are only {available} CPUs available"
+            )
+        quota, period = round(cpus * CPU_PERIOD), CPU_PERIOD
+    pids = options.get("pids_limit")
+    return Limits(
+        memory=memory,
+        memory_swap=swap or (2 * memory if memory else None),  # Docker: as much swap as memory
+        memory_reservation=reservation,
+        cpu_quota=quota,
+        cpu_period=period,
+        cpu_shares=options.get("cpu_shares") or None,
+        cpuset_cpus=options.get("cpuset_cpus") or None,
+        cpuset_mems=options.get("cpuset_mems") or None,
+        pids=int(pids) if pids and int(pids) > 0 else None,
+        oom_kill_disable=bool(options.get("oom_kill_disable")),
+    )
+
+
+def changes(options: Options) -> dict[str, Any]:
+    """The fields of Limits that the options of `update` change; what is not given stays as it is."""
+    changed = {key: value for key, value in asdict(_read(options)).items() if value}
+    if not options.get("memory_swap"):
+        changed.pop("memory_swap", None)
+    if int(options.get("pids_limit") or 0) < 0:
+        changed["pids"] = UNLIMITED
+    return changed

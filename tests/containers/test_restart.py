@@ -1,0 +1,204 @@
+"""Restart policies: who starts again, who does not, and that a user's word comes first."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from minidock.containers import life, lifecycle, restart
+from minidock.containers.restart import BackOff
+from minidock.errors import InvalidInput
+
+# Fails until it has been started three times; the file is in its own layer, which stays.
+THIRD_TIME = "echo x >> /turns; [ $(wc -l < /turns) -ge 3 ]"
+
+
+def until_settled(container):
+    """Follow a container through its restarts to its last end; its exit code."""
+    while container.status() in life.ALIVE:
+        lifecycle.wait(container)
+    return container.state().exit_code
+
+
+def turns(container) -> int:
+    return (container.directory / "upper" / "turns").read_text().count("x")
+
+
+@pytest.mark.parametrize(
+    ("policy", "script", "starts", "code"),
+    [
+        (("no", 0), "echo x >> /turns; exit 1", 1, 1),
+        (("on-failure", 0), THIRD_TIME, 3, 0),
+        (("on-failure", 1), "echo x >> /turns; exit 5", 2, 5),
+        (("on-failure", 4), "echo x >> /turns; exit 0", 1, 0),
+    ],
+)
+def test_how_often_it_starts(box, policy, script, starts, code):
+    name, retries = policy
+    container = box.start("sh", "-c", script, restart_policy=name, restart_retries=retries)
+    assert until_settled(container) == code
+    assert turns(container) == starts
+    assert container.state().restart_count == starts - 1
+
+
+@pytest.mark.parametrize("policy", ["always", "unless-stopped"])
+def test_an_end_without_failure_counts_too(box, wait_for, policy):
+    container = box.start("sh", "-c", "echo x >> /turns", restart_policy=policy)
+    wait_for(lambda: turns(container) >= 3, what="three starts")
+    lifecycle.stop(container)
+    assert container.status() == life.EXITED
+    seen = turns(container)
+    assert container.state().stopped_by_user
+    assert not container.alive()
+    assert turns(container) == seen
+
+
+@pytest.mark.parametrize("end", [lifecycle.stop, lifecycle.kill])
+def test_a_user_who_ends_it_wants_it_to_end(box, end):
+    container = box.start("sleep", "1000", restart_policy="always")
+    end(container)
+    assert (container.status(), container.alive()) == (life.EXITED, False)
+
+
+def test_a_signal_that_it_dies_of_by_itself_restarts_it(box, wait_for):
+    container = box.start(
+        "sh", "-c", "trap 'exit 3' USR1; while :; do sleep 0.1; done", restart_policy="always"
+    )
+    lifecycle.exec(container, ["true"])  # by now the shell runs; its trap is set by the first sleep
+    wait_for(lambda: _handles_usr1(container), what="the trap")
+    lifecycle.kill(container, "SIGUSR1")
+    wait_for(lambda: container.state().restart_count == 1, what="the restart")
+    lifecycle.kill(container)
+
+
+def _handles_usr1(container) -> bool:
+    status = open(f"/proc/{container.state().pid}/status").read()
+    caught = next(line.split()[1] for line in status.splitlines() if line.startswith("SigCgt"))
+    return bool(int(caught, 16) & 1 << 9)
+
+
+def test_who_is_attached_is_told_of_the_first_end(box):
+    """As `docker run --restart=always` in the foreground: it returns, the container goes on."""
+    ran = box.run("sh", "-c", "echo once; exit 4", restart_policy="always")
+    assert (ran.code, ran.out) == (4, b"once\n")
+    assert ran.container.status() in life.ALIVE
+    lifecycle.remove(ran.container, force=True)
+
+
+def test_a_start_that_fails_while_restarting_ends_it(box, wait_for):
+    container = box.start("sh", "-c", "mv /bin/sh /gone", restart_policy="always")
+    wait_for(lambda: not container.alive(), what="the end of the shim")
+    state = container.state()
+    assert (state.status, state.exit_code) == (life.EXITED, 127)
+    assert "executable file not found" in state.error
+
+
+def test_a_start_by_hand_counts_anew(box):
+    container = box.start("sh", "-c", "exit 1", restart_policy="on-failure", restart_retries=2)
+    until_settled(container)
+    assert container.state().restart_count == 2
+    lifecycle.start(container)
+    until_settled(container)
+    assert container.state().restart_count == 2
+
+
+def test_the_log_goes_on_after_a_restart(box):
+    container = box.start("sh", "-c", f"echo turn; {THIRD_TIME}", restart_policy="on-failure")
+    until_settled(container)
+    assert len(list(lifecycle.read_logs(container))) == 3
+
+
+def test_the_rest_before_a_restart_doubles_and_begins_anew():
+    back_off = BackOff()
+    assert [back_off.rest(0) for _ in range(4)] == [0.1, 0.2, 0.4, 0.8]
+    assert [back_off.rest(1) for _ in range(10)][-1] == 60.0
+    assert back_off.rest(10) == 0.1
+
+
+@pytest.mark.parametrize(
+    ("text", "meaning"),
+    [
+        ("", ("no", 0)),
+        ("no", ("no", 0)),
+        ("always", ("always", 0)),
+        ("on-failure", ("on-failure", 0)),
+        ("on-failure:3", ("on-failure", 3)),
+    ],
+)
+def test_how_a_policy_is_written(text, meaning):
+    assert restart.parse(text) == meaning
+
+
+@pytest.mark.parametrize("text", ["sometimes", "on-failure:x", "on-failure:", "always:3", "on-failure:-1"])
+def test_what_is_no_policy(text):
+    with pytest.raises(InvalidInput):
+        restart.parse(text)
+
+
+# ── through the command ──────────────────────────────────────────────────────────────────────────────
+
+
+def test_resume_starts_what_the_policies_want(busybox, minidock):
+    for name, policy in (
+        ("alway", "always"),
+        ("unless", "unless-stopped"),
+        ("stopped", "unless-stopped"),
+        ("stubborn", "always"),
+        ("plain", "no"),
+        ("failed", "on-failure"),
+    ):
+        minidock("run", "-d", "--name", name, "--restart", policy, "busybox", "sleep", "1000")
+    minidock("stop", "-t", "0", "stopped", "stubborn")
+    minidock("create", "--name", "never", "--restart", "always", "busybox", "true")
+    _power_cut(busybox)
+    assert minidock("ps", "-q").stdout == ""
+    started = minidock("resume").stdout.split()
+    assert sorted(started) == ["alway", "failed", "stubborn", "unless"]
+    assert sorted(minidock("ps", "--format", "{{.Names}}").stdout.split()) == sorted(started)
+    assert minidock("resume").stdout == ""
+
+
+def _power_cut(root):
+    """Kill every shim, and with it its container: all that a power cut leaves is the files."""
+    import os
+    import signal
+
+    from worlds import wait_for
+
+    from minidock.containers import state
+
+    for container in state.containers(root):
+        if container.alive():
+            inode = os.stat(container.directory / "shim.lock").st_ino
+            for line in open("/proc/locks"):
+                words = line.split()
+                if words[1] == "FLOCK" and words[5].endswith(f":{inode}"):
+                    os.kill(int(words[4]), signal.SIGKILL)
+            wait_for(lambda each=container: not each.alive(), what="the shim's end")
+
+
+def test_inspect_and_ps_show_the_policy_and_the_count(busybox, minidock):
+    minidock("run", "-d", "--name", "web", "--restart", "on-failure:2", "busybox", "sh", "-c", "exit 1")
+    minidock("wait", "web")
+    shown = json.loads(minidock("inspect", "web").stdout)[0]
+    assert shown["HostConfig"]["RestartPolicy"] == {"Name": "on-failure", "MaximumRetryCount": 2}
+    minidock("update", "--restart", "no", "web")
+    shown = json.loads(minidock("inspect", "web").stdout)[0]
+    assert shown["HostConfig"]["RestartPolicy"]["Name"] == "no"
+    minidock("rm", "-f", "web")
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["--restart", "sometimes"], "unknown policy 'sometimes'"),
+        (["--restart", "always:3"], "maximum retry count can only be used with 'on-failure'"),
+        (["--rm", "--restart", "always"], "cannot specify both --restart and --rm"),
+    ],
+)
+def test_wrong_policies_are_refused_before_anything_is_made(busybox, minidock, flags, words):
+    done = minidock("run", "-d", *flags, "busybox", "true", check=False)
+    assert done.returncode == 125
+    assert words in done.stderr
+    assert minidock("ps", "-aq").stdout == ""
