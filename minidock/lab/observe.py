@@ -59,14 +59,18 @@ class Observation:
             if not own:
                 continue
             rows = "".join(
-                f"<tr><td>{each.sign}</td><td><code>{html.escape(each.name)}</code></td>"
-                f"<td>{html.escape(each.detail)}</td></tr>"
+                _row(each.sign, f"<code>{html.escape(each.name)}</code>", html.escape(each.detail))
                 for each in own
             )
             opened = " open" if len(own) <= 12 else ""
             count = f"{len(own)} {plural if len(own) > 1 else what}"
             parts.append(f"<details{opened}><summary>{count}</summary><table>{rows}</table></details>")
         return "".join(parts)
+
+
+def _row(*cells: str) -> str:
+    # JupyterLab sets table cells to the right, and names of different lengths would have no common edge.
+    return "<tr>" + "".join(f'<td style="text-align:left">{cell}</td>' for cell in cells) + "</tr>"
 
 
 def observe(*, quiet: bool = False) -> Observation:

@@ -7,6 +7,7 @@ does (a committed notebook on the web).
 from __future__ import annotations
 
 import html
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -44,25 +45,25 @@ class Question:
         buttons = []
         for number, choice in enumerate(self.choices):
             button = ipywidgets.Button(
-                description=choice.text,
+                description=choice.text.replace("`", ""),  # a button shows no HTML
                 layout=ipywidgets.Layout(width="auto", min_width="60%", height="auto"),
             )
             button.on_click(lambda _, number=number: self._show(feedback, number))
             buttons.append(button)
-        question = ipywidgets.HTML(f"<b>{html.escape(self.text)}</b>")
+        question = ipywidgets.HTML(f"<b>{_marked_up(self.text)}</b>")
         return ipywidgets.VBox([question, *buttons, feedback])
 
     def _show(self, feedback: Any, number: int) -> None:
         colour = "#1a7f37" if self.choices[number].right else "#b35900"
-        feedback.value = f'<p style="color:{colour}">{html.escape(self.answer(number))}</p>'
+        feedback.value = f'<p style="color:{colour}">{_marked_up(self.answer(number))}</p>'
 
     def _repr_html_(self) -> str:
         rows = "".join(
-            f"<li><details><summary>{html.escape(choice.text)}</summary>"
-            f"{html.escape(self.answer(number))}</details></li>"
+            f"<li><details><summary>{_marked_up(choice.text)}</summary>"
+            f"{_marked_up(self.answer(number))}</details></li>"
             for number, choice in enumerate(self.choices)
         )
-        return f'<p><b>{html.escape(self.text)}</b></p><ol type="a">{rows}</ol>'
+        return f'<p><b>{_marked_up(self.text)}</b></p><ol type="a">{rows}</ol>'
 
     def __repr__(self) -> str:
         rows = "\n".join(f"  {chr(97 + number)}) {each.text}" for number, each in enumerate(self.choices))
@@ -91,6 +92,11 @@ class Quiz:
 
     def _repr_mimebundle_(self, **_: Any) -> dict[str, Any]:
         return _bundle(self)
+
+
+def _marked_up(text: str) -> str:
+    """*text* as HTML; what stands between backticks is code."""
+    return re.sub(r"`([^`]+)`", r"<code>\1</code>", html.escape(text))
 
 
 def _bundle(page: Question | Quiz) -> dict[str, Any]:

@@ -33,9 +33,12 @@ class Source:
             from pygments.lexers import PythonLexer
         except ImportError:
             return f"<pre>{html.escape(repr(self))}</pre>"
-        # Colours of its own on a light card: readable in a light theme and in a dark one.
-        styled: str = highlight(repr(self), PythonLexer(), HtmlFormatter(noclasses=True, style="friendly"))
-        return f'<div style="color:#1f2933">{styled}</div>'
+        # Colours of its own on a light card: readable in a light theme and in a dark one. They stand at the
+        # <pre> itself, because JupyterLab gives every <pre> the colours of its theme.
+        card = "background:#fbfbf8; color:#1f2933; padding:8px 12px; border-radius:8px"
+        style = HtmlFormatter(noclasses=True, style="friendly", prestyles=card)
+        styled: str = highlight(repr(self), PythonLexer(), style)
+        return styled
 
 
 def show(function: Callable[..., Any]) -> Source:

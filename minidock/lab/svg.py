@@ -60,7 +60,7 @@ class Drawing:
     def render(self) -> str:
         return (
             f'<svg xmlns="http://www.w3.org/2000/svg" width="{self.width:g}" height="{self.height:g}" '
-            f'viewBox="0 0 {self.width:g} {self.height:g}" role="img" '
+            f'viewBox="0 0 {self.width:g} {self.height:g}" role="img" style="max-width:100%;height:auto" '
             'font-family="ui-monospace, Menlo, Consolas, monospace" font-size="12">'
             f"<title>{html.escape(self.title)}</title>"
             '<defs><marker id="arrow" viewBox="0 0 10 10" refX="9" refY="5" markerWidth="7" '
