@@ -13,6 +13,7 @@ Widget state is left out: where no kernel runs, a question shows its folded page
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import sys
 from pathlib import Path
@@ -23,6 +24,8 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 
 REPOSITORY = Path(__file__).resolve().parent.parent
+# How many times as long as usual everything may take; more than 1 in the test VM.
+PATIENCE = float(os.environ.get("MINIDOCK_PATIENCE", "1"))
 WIDGET = "application/vnd.jupyter.widget-view+json"
 # Addresses, ids (also cut ones), names of temporary directories, times with their unit, numbers.
 VARIES = re.compile(
@@ -33,7 +36,12 @@ VARIES = re.compile(
 
 def execute(notebook: Any, directory: Path) -> None:
     """Run all cells in a fresh kernel. Raises CellExecutionError at the first that fails."""
-    NotebookClient(notebook, timeout=120, resources={"metadata": {"path": str(directory)}}).execute()
+    NotebookClient(
+        notebook,
+        timeout=int(120 * PATIENCE),
+        startup_timeout=int(60 * PATIENCE),
+        resources={"metadata": {"path": str(directory)}},
+    ).execute()
 
 
 def clean(notebook: Any) -> None:

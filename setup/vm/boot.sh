@@ -2,6 +2,7 @@
 # boot.sh SUITE COMMAND…: boots a throwaway copy of the machine that image.sh made, under QEMU's software emulation,
 # copies the repository in, runs COMMAND there as root and exits with its exit code (125: the machine never came up).
 #   MINIDOCK_VM_ACCEL=tcg   kvm where it works     MINIDOCK_VM_MEMORY=3072   MiB
+#   MINIDOCK_VM_RETURN="FILE…"   files of the repository that come back when COMMAND has succeeded
 set -euo pipefail
 
 suite=$1
@@ -41,7 +42,12 @@ done
 echo "vm: $suite is up after $SECONDS s: $(guest uname -r </dev/null)"
 tar -C "$repository" --exclude=.git --exclude=.venv --exclude=__pycache__ -c . |
     guest 'find /minidock -mindepth 1 -maxdepth 1 ! -name .venv -exec rm -rf {} + && tar -C /minidock -x --no-same-owner'
+read -ra returned <<<"${MINIDOCK_VM_RETURN:-}"
 code=0
 guest -- cd /minidock '&&' "$(printf '%q ' "$@")" </dev/null || code=$?
+if [ $code = 0 ] && [ ${#returned[@]} -gt 0 ]; then
+    guest -- tar -C /minidock -c "$(printf '%q ' "${returned[@]}")" </dev/null |
+        tar -C "$repository" -x --no-same-owner
+fi
 echo "vm: exit code $code after $SECONDS s"
 exit $code

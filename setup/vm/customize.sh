@@ -16,6 +16,12 @@ install -d -m 700 "$tree/root/.ssh"
 install -m 600 "$lab/key.pub" "$tree/root/.ssh/authorized_keys"
 echo 'UseDNS no' >"$tree/etc/ssh/sshd_config.d/minidock.conf"
 
+# What every Vagrant box has (`make vagrant-test`): its user, who may become root.
+chroot "$tree" useradd --create-home --shell /bin/bash vagrant
+echo 'vagrant ALL=(ALL) NOPASSWD: ALL' >"$tree/etc/sudoers.d/vagrant"
+install -d -m 700 -o "$(chroot "$tree" id -u vagrant)" -g "$(chroot "$tree" id -g vagrant)" "$tree/home/vagrant/.ssh"
+install -m 644 "$lab/key.pub" "$tree/home/vagrant/.ssh/authorized_keys"
+
 # An initrd with the three modules that this machine boots from: emulation unpacks it in a second.
 sed -i 's/^MODULES=.*/MODULES=list/; s/^COMPRESS=.*/COMPRESS=gzip/' "$tree/etc/initramfs-tools/initramfs.conf"
 printf 'virtio_pci\nvirtio_blk\next4\n' >"$tree/etc/initramfs-tools/modules"

@@ -45,7 +45,7 @@ mmdebstrap --mode=root --variant=apt --quiet \
     --keyring=/usr/share/keyrings/debian-archive-keyring.gpg --aptopt='APT::Install-Recommends "false"' \
     --dpkgopt='path-exclude=/usr/share/man/*' --dpkgopt='path-exclude=/usr/share/locale/*' \
     --dpkgopt='path-exclude=/usr/share/doc/*' \
-    --include=systemd-sysv,dbus,udev,linux-image-cloud-amd64,initramfs-tools,openssh-server,make,git,less \
+    --include=systemd-sysv,dbus,udev,linux-image-cloud-amd64,initramfs-tools,openssh-server,sudo,rsync,make,git,less \
     --customize-hook="$here/customize.sh \"\$1\"" \
     "$suite" "$tree" "${mirror:-http://deb.debian.org/debian}" >"$lab/$suite.log" 2>&1 ||
     { tail -n 30 "$lab/$suite.log" >&2; exit 1; }
