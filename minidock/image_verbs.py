@@ -83,14 +83,20 @@ class ImageVerbs:
         progress: Progress | None = None,
         on_missing: Callable[[], None] | None = None,
     ) -> Image:
-        """The local image; pulled when it is not here (*policy* missing), always, or never.
+        """The local image; pulled when it is not here for *platform* (*policy* missing), always, or never.
 
         *on_missing* is called before a pull that the image's absence made necessary.
         """
         if policy == "always":
             return self.pull(reference, platform=platform, progress=progress)
         try:
-            return self.store.resolve(reference)
+            image = self.store.resolve(reference)
+            if platform:
+                from minidock.images import manifest, transfer
+
+                wanted = manifest.parse_platform(platform)
+                transfer.check_platform(image, wanted, asked=True, progress=transfer.ignore)
+            return image
         except NotFound:
             if policy == "never":
                 raise

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from minidock import notation
@@ -45,8 +46,8 @@ def _read(options: Options) -> Limits:
         cpu_quota=quota,
         cpu_period=period,
         cpu_shares=options.get("cpu_shares") or None,
-        cpuset_cpus=options.get("cpuset_cpus") or None,
-        cpuset_mems=options.get("cpuset_mems") or None,
+        cpuset_cpus=_cpuset(options, "cpus", "CPUs", "/sys/devices/system/cpu/online"),
+        cpuset_mems=_cpuset(options, "mems", "memory nodes", "/sys/devices/system/node/online"),
         pids=int(pids) if pids and int(pids) > 0 else None,
         oom_kill_disable=bool(options.get("oom_kill_disable")),
     )
@@ -60,3 +61,20 @@ def changes(options: Options) -> dict[str, Any]:
     if int(options.get("pids_limit") or 0) < 0:
         changed["pids"] = UNLIMITED
     return changed
+
+
+def _cpuset(options: Options, kind: str, words: str, online: str) -> str | None:
+    """``0-2,5`` as it was given, when this machine has all of them."""
+    text: str = options.get(f"cpuset_{kind}") or ""
+    if not text:
+        return None
+    try:
+        wanted = notation.number_list(text)
+    except InvalidInput as error:
+        raise InvalidInput(
+            f"Invalid value {text} for cpuset {kind}: {error.message}", hint=error.hint
+        ) from None
+    available = Path(online).read_text().strip() if os.path.exists(online) else "0"  # no nodes: only one
+    if not wanted <= notation.number_list(available):
+        raise InvalidInput(f"Requested {words} are not available - requested {text}, available: {available}")
+    return text

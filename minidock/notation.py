@@ -53,6 +53,18 @@ def processors(text: str) -> float:
     return float(value)
 
 
+def number_list(text: str) -> set[int]:
+    """``0-2,5`` as the kernel lists processors: {0, 1, 2, 5}. Source: cpuset(7), list format."""
+    numbers: set[int] = set()
+    for part in text.split(","):
+        found = re.fullmatch(r"(\d{1,6})(?:-(\d{1,6}))?", part.strip(), re.ASCII)
+        first, last = (int(found[1]), int(found[2] or found[1])) if found else (1, 0)
+        if first > last:
+            raise InvalidInput(f"invalid format: {text}", hint="For example 0-2,5.")
+        numbers.update(range(first, last + 1))
+    return numbers
+
+
 def duration(text: str) -> float:
     """``"1m30s"`` → 90.0 seconds; the notation of Go."""
     sign, rest = (-1.0, text[1:]) if text.startswith("-") else (1.0, text)

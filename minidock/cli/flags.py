@@ -97,6 +97,13 @@ def repeated(
     return Flag(name, short, kind, help, None, convert, True)
 
 
+def criterion(text: str) -> str:
+    """What ``--filter`` takes. Raises ValueError in the words of Docker."""
+    if "=" not in text:
+        raise ValueError("bad format of filter (expected name=value)")
+    return text
+
+
 def integer(text: str) -> int:
     """A whole number. Raises ValueError in the words of Docker."""
     try:

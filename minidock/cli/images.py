@@ -7,8 +7,8 @@ from typing import Any
 from minidock import human
 from minidock.cli import table
 from minidock.cli.context import Context, each
-from minidock.cli.flags import Command, Values, boolean, repeated
-from minidock.cli.ps import FORMAT
+from minidock.cli.flags import Command, Values, boolean
+from minidock.cli.ps import FILTER, FORMAT
 from minidock.engine import parse_filters
 
 HEADINGS = {
@@ -130,7 +130,7 @@ COMMANDS = {
         (
             boolean("all", "a", "Show all images (minidock keeps no intermediate ones)"),
             boolean("digests", help="Show digests"),
-            repeated("filter", "f", "Filter output based on conditions provided", kind="filter"),
+            FILTER,
             FORMAT,
             boolean("no-trunc", help="Don't truncate output"),
             boolean("quiet", "q", "Only show image IDs"),

@@ -9,7 +9,7 @@ from typing import Any
 
 from minidock.cli import table
 from minidock.cli.context import Context, report
-from minidock.cli.flags import Command, Flag, UsageError, Values, boolean
+from minidock.cli.flags import Command, Flag, Values, boolean
 from minidock.cli.templates import Template, TemplateError
 from minidock.errors import MinidockError, NotFound
 
@@ -32,7 +32,7 @@ def inspect(context: Context, values: Values, arguments: list[str]) -> int:
         later = ("network", "volume")
         if kind in later:
             raise MinidockError(f"not yet: {kind}s come with lessons 10 and 11.", exit_code=1)
-        raise UsageError(f'"{kind}" is not a valid value for --type', hint="Types: container, image.")
+        raise MinidockError(f'unknown type: "{kind}": must be one of "container", "image"', exit_code=1)
     return _show(arguments, looks[kind], kind or "object", values["format"])
 
 

@@ -8,8 +8,7 @@ from typing import Any
 from minidock import human
 from minidock.cli import table
 from minidock.cli.context import Context
-from minidock.cli.flags import Command, Flag, Values, boolean, integer, repeated
-from minidock.cli.templates import Template
+from minidock.cli.flags import Command, Flag, Values, boolean, criterion, integer, repeated
 from minidock.engine import parse_filters
 
 HEADINGS = {
@@ -90,15 +89,10 @@ def size_text(row: dict[str, Any]) -> str:
     return f"{written} (virtual {human.size(whole)})" if whole else written
 
 
-def check_format(text: str) -> str:
-    """A template that parses. Raises TemplateError."""
-    Template(text.removeprefix("table"))
-    return text
-
-
-FORMAT = Flag(
-    "format", "", "string", "Format output using a Go template, 'table', 'json'", None, check_format
+FILTER = repeated(
+    "filter", "f", "Filter output based on conditions provided", kind="filter", convert=criterion
 )
+FORMAT = Flag("format", "", "string", "Format output using a Go template, 'table', 'json'")
 
 COMMANDS = {
     "ps": Command(
@@ -107,7 +101,7 @@ COMMANDS = {
         ps,
         (
             boolean("all", "a", "Show all containers (default shows just running)"),
-            repeated("filter", "f", "Filter output based on conditions provided", kind="filter"),
+            FILTER,
             FORMAT,
             Flag("last", "n", "int", "Show n last created containers (includes all states)", -1, integer),
             boolean("latest", "l", "Show the latest created container (includes all states)"),

@@ -7,9 +7,9 @@ import sys
 from minidock import human
 from minidock.cli import table
 from minidock.cli.context import Context, say
-from minidock.cli.flags import Command, Flag, UsageError, Values, boolean, integer, repeated
+from minidock.cli.flags import Command, Flag, UsageError, Values, boolean, integer
 from minidock.cli.progress import showing
-from minidock.cli.ps import FORMAT
+from minidock.cli.ps import FILTER, FORMAT
 from minidock.engine import HUB, parse_filters
 from minidock.errors import MinidockError
 
@@ -170,7 +170,7 @@ COMMANDS = {
         "Search a registry for images",
         search,
         (
-            repeated("filter", "f", "Filter output based on conditions provided", kind="filter"),
+            FILTER,
             FORMAT,
             Flag("limit", "", "int", "Max number of search results", 25, integer),
             boolean("no-trunc", help="Don't truncate output"),

@@ -8,7 +8,7 @@ from typing import Any
 from minidock import human
 from minidock.cli import table
 from minidock.cli.context import Context
-from minidock.cli.flags import Command, Flag, Values, boolean, repeated
+from minidock.cli.flags import Command, Flag, Values, boolean, criterion, repeated
 from minidock.cli.ps import FORMAT
 from minidock.cli.templates import Template, json_of
 from minidock.engine import parse_filters
@@ -156,7 +156,9 @@ def _prune_images(context: Context, filters: dict[str, list[str]], unused: bool)
     return removed.freed
 
 
-_FILTER = repeated("filter", help='Provide filter values (e.g. "until=24h", "label=x")', kind="filter")
+_FILTER = repeated(
+    "filter", help='Provide filter values (e.g. "until=24h", "label=x")', kind="filter", convert=criterion
+)
 _FORCE = boolean("force", "f", "Do not prompt for confirmation")
 _ALL = boolean("all", "a", "Remove all unused images, not just dangling ones")
 _INFO_FORMAT = Flag("format", "f", "string", "Format output using a Go template, or 'json'")

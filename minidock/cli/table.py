@@ -29,11 +29,11 @@ def show(rows: Iterable[Row], headings: Mapping[str, str], columns: Sequence[str
         text = _unescape(form[len("table") :].lstrip())
         heading = _FIELD.sub(lambda found: f".{found[1]}", text)
         titles = {**headings, "Label": _label_heading}
+        body = _parsed(text)
         head = Template(re.sub(r"\b(json|upper|lower|title)\s+(?=\.)", "", heading)).render(titles)
-        body = Template(text)
         write([line.split("\t") for line in (head, *(_filled(body, row) for row in rows))])
     else:
-        template = Template(_unescape(form))
+        template = _parsed(_unescape(form))
         for row in rows:
             print(_filled(template, row))
 
@@ -41,6 +41,13 @@ def show(rows: Iterable[Row], headings: Mapping[str, str], columns: Sequence[str
 def _label_heading(name: str) -> str:
     """The heading of ``{{.Label "com.example.my-tier"}}`` is ``my tier``."""
     return name.rpartition(".")[2].replace("-", " ").replace("_", " ")
+
+
+def _parsed(text: str) -> Template:
+    try:
+        return Template(text)
+    except TemplateError as error:  # 64 is the exit code of `inspect`; that of lists is 1
+        raise TemplateError(error.message, exit_code=1) from None
 
 
 def _filled(template: Template, row: Row) -> str:

@@ -86,7 +86,7 @@ def pull(
     known = _is_known(store, name, names)
     with store.transaction() as new:
         image = _read(store, new, name, found)
-        _check_platform(image, wanted, asked=platform is not None, progress=progress)
+        check_platform(image, wanted, asked=platform is not None, progress=progress)
         jobs = _bring_layers(store, new, found, image, name, config, progress)
         if jobs or image.digest != known:
             new.put_image(found.data, found.media_type, names)
@@ -117,7 +117,8 @@ def _read(store: Store, new: Transaction, name: Reference, found: Found) -> Imag
     return Image(wanted.digest, digest_of(found.data), found.media_type, document, layers)
 
 
-def _check_platform(image: Image, wanted: Platform, *, asked: bool, progress: Progress) -> None:
+def check_platform(image: Image, wanted: Platform, *, asked: bool, progress: Progress) -> None:
+    """Raise NotFound when *image* is not made for the platform that was *asked* for; else only warn."""
     parts = [str(image.config.get(key) or "") for key in ("os", "architecture", "variant")]
     offered = Platform(*parts)
     if wanted.accepts(offered) is not None or not all(parts[:2]):

@@ -500,7 +500,7 @@ def test_explain_a_page_and_its_numbers(minidock: Cli) -> None:
     assert page == done.stderr
     assert page.startswith("How web (")
     assert "rootfs.pivot_into  lesson 01" in page
-    assert re.search(r"\d+ µs  pivot_root\(", page)
+    assert re.search(r"\d+ [µm]s  pivot_root\(", page)  # a loaded machine takes milliseconds
     assert "Where the time went" in page
     assert "\x1b" not in page
     steps = [json.loads(line) for line in minidock("explain", "--format", "json", "web").stdout.splitlines()]
@@ -573,3 +573,49 @@ def test_help_says_what_there_is(minidock: Cli) -> None:
 def test_debug_shows_the_traceback_and_nothing_else_does(minidock: Cli) -> None:
     done = minidock("--debug", "inspect", "-f", "{{", "x", check=False)
     assert "Traceback" in done.stderr
+
+
+# ---- wrong usage: one clear line, the exit code of Docker ---------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        ("ps -f bogus", 125, '"bogus" for "-f, --filter" flag: bad format of filter (expected name=value)'),
+        ("images -f bogus", 125, "bad format of filter (expected name=value)"),
+        ("container prune -f --filter bogus", 125, "bad format of filter (expected name=value)"),
+        ("ps -f bogus=1", 1, "invalid filter 'bogus'"),
+        ("ps --format {{.ID", 1, "unclosed action"),
+        ("images --format {{end}}", 1, "unexpected {{end}}"),
+        ("inspect --format {{.ID busybox", 64, "unclosed action"),
+        ("inspect --type bogus busybox", 1, 'unknown type: "bogus"'),
+        ("run --cpuset-cpus a busybox true", 125, "Invalid value a for cpuset cpus: invalid format: a"),
+        ("run --cpuset-cpus 1-0 busybox true", 125, "Invalid value 1-0 for cpuset cpus: invalid format: 1-0"),
+        ("run --cpuset-cpus 0-4095 busybox true", 125, "Requested CPUs are not available - requested 0-4095"),
+        (
+            "run --cpuset-mems 999 busybox true",
+            125,
+            "Requested memory nodes are not available - requested 999",
+        ),
+        (
+            "run --pull never --platform linux/arm/v6 busybox true",
+            125,
+            "does not match the specified platform: wanted linux/arm/v6, actual: linux/",
+        ),
+        ("run --platform bogus/x busybox true", 125, "'bogus/x': unknown operating system or architecture"),
+    ],
+)
+def test_wrong_usage(minidock: Cli, arguments: str, code: int, said: str) -> None:
+    done = minidock(*arguments.split(), check=False)
+    assert (done.returncode, done.stdout.strip()) == (code, "")
+    assert said in done.stderr
+    assert len(done.stderr.splitlines()) <= 2
+    assert minidock("ps", "-aq").stdout == ""  # nothing half-made stays
+
+
+def test_a_cpuset_that_there_is(minidock: Cli) -> None:
+    script = "grep Cpus_allowed_list /proc/self/status"
+    done = minidock(
+        "run", "--rm", "--cpuset-cpus", "0,0-0", "--cpuset-mems", "0", "busybox", "sh", "-c", script
+    )
+    assert done.stdout.split() == ["Cpus_allowed_list:", "0"]
