@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup lab demo test lint suite notebooks test-notebooks fuzz torture oracle vm-test bench count
+.PHONY: help setup lab demo test lint suite notebooks test-notebooks fuzz torture oracle vm-test vm-notebooks vagrant-test bench count
 
 VENV := .venv/bin
 PYTEST := $(VENV)/python -m pytest
@@ -56,6 +56,12 @@ oracle: setup ## docker, podman and skopeo judge our images and our behaviour (l
 
 vm-test: setup ## boot a VM with cgroup v2 under QEMU and run the vm subset there (SUITE=bookworm)
 	@setup/vm/test.sh $(SUITE)
+
+vm-notebooks: setup ## execute lesson 03 again on cgroup v2 and keep what differs (FILES="notebooks/03_….ipynb")
+	@setup/vm/notebooks.sh $(or $(FILES),$(wildcard notebooks/03_*.ipynb))
+
+vagrant-test: setup ## a real `vagrant up` of the Vagrantfile under libvirt, with a box made here
+	@setup/vm/vagrant.sh
 
 bench: setup ## measure, beside the peers that are installed
 	@$(VENV)/python -m benchmarks
