@@ -3,8 +3,8 @@
 
     sudo .venv/bin/python benchmarks/pull.py [--rounds 5] [--peers DIRECTORY]
 
-With the peers of ``shared/peers`` (set up in DIRECTORY) the image is their ``big``: 5 layers, 260 MB of
-gzip, 25 thousand files; dockerd and podman pull it too. Without them a synthetic image of that shape is
+With a peers' world in DIRECTORY (see start.py) the image is their ``big``: 5 layers, 260 MB of gzip,
+25 thousand files; dockerd and podman pull it too. Without them a synthetic image of that shape is
 made, served by a docker-registry of our own, and compared with `igzip | tar` and `gzip | tar` only.
 
 Everything is written to a journaled ext4 on a loop device (other filesystems create files at wildly
@@ -49,7 +49,9 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     options.add_argument("--rounds", type=int, default=5)
-    options.add_argument("--peers", type=Path, default=Path(os.environ.get("MINIDOCK_PEERS", "/work/peers")))
+    options.add_argument(
+        "--peers", type=Path, default=Path(os.environ.get("MINIDOCK_PEERS", "/var/lib/minidock-peers"))
+    )
     options.add_argument("--registry", default=REGISTRY, help="where minidock finds the peers' image")
     options.add_argument("--only", default="", help="comma-separated parts of contenders' names")
     options.add_argument("--inside", action="store_true", help=argparse.SUPPRESS)

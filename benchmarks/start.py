@@ -4,9 +4,11 @@
     sudo .venv/bin/python benchmarks/start.py [--rounds 20] [--peers DIRECTORY]
 
 `run --rm --network none busybox true` from a shell, all contenders in turn in every round: minidock,
-docker and crun (those of ``shared/peers``, set up in DIRECTORY). The same from a warm engine, as a
-notebook starts it. Then the memory of ten detached containers beyond their own processes (USS: the pages
-that nobody else maps).
+docker and crun. The same from a warm engine, as a notebook starts it. Then the memory of ten detached
+containers beyond their own processes (USS: the pages that nobody else maps).
+
+DIRECTORY, or $MINIDOCK_PEERS, is the peers' world: `in COMMAND…` runs a command beside their dockerd, `vol/`
+is a journaled ext4, `layouts/` holds their images, `bundle/` what crun starts.
 """
 
 from __future__ import annotations
@@ -38,7 +40,9 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     options.add_argument("--rounds", type=int, default=20)
-    options.add_argument("--peers", type=Path, default=Path(os.environ.get("MINIDOCK_PEERS", "/work/peers")))
+    options.add_argument(
+        "--peers", type=Path, default=Path(os.environ.get("MINIDOCK_PEERS", "/var/lib/minidock-peers"))
+    )
     options.add_argument("--inside", action="store_true", help=argparse.SUPPRESS)
     chosen = options.parse_args()
     if (chosen.peers / "in").exists() and not chosen.inside:
