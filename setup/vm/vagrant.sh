@@ -94,7 +94,7 @@ inside() { # in namespaces of its own
     trap end_all EXIT
     cd "$repository"
     vagrant box add --force --name minidock/test "$run/minidock.box" >/dev/null
-    vagrant up --provider=libvirt | tee "$run/up.log"
+    vagrant up --provider=libvirt | sed --unbuffered 's/.*\r//' | tee "$run/up.log"
     say "is up after $SECONDS s"
     url=$(sed -n 's/.*The course: \(http:.*\)/\1/p' "$run/up.log")
     expect "the URL ends the output" "${url%%\?*}" "http://127.0.0.1:$MINIDOCK_PORT/lab"
