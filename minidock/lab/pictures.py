@@ -9,6 +9,8 @@ from typing import Protocol
 from minidock.lab import svg
 from minidock.lab.svg import LINE, Drawing
 
+PAGE = 720  # pixels: what JupyterLab has for an output beside its file list on a small laptop
+
 
 class MountLike(Protocol):
     """What a picture needs to know of one mount (see the kernel's mountinfo, proc_pid_mountinfo(5))."""
@@ -32,7 +34,7 @@ class MachineAndContainer:
         self.kernel = kernel or os.uname().release
 
     def _repr_svg_(self) -> str:
-        drawing = Drawing(720, 330, "Two virtual machines beside two containers")
+        drawing = Drawing(PAGE, 330, "Two virtual machines beside two containers")
         drawing.text(180, 24, "Virtual machines", bold=True, middle=True)
         drawing.text(540, 24, "Containers", bold=True, middle=True)
         for x in (20, 185):
@@ -74,9 +76,9 @@ class MountTree:
         drawing.text(x, y, self.title, bold=True)
         for number, (depth, mount) in enumerate(self.rows, start=1):
             left, top = x + depth * 16, y + number * LINE
-            name = _short(mount.path, 34)
+            name = _short(mount.path, 30)
             drawing.text(left, top, name)
-            drawing.text(x + 330, top, mount.fstype, colour=svg.SOFT)
+            drawing.text(x + 270, top, mount.fstype, colour=svg.SOFT)
         if self.hidden:
             drawing.text(x, y + (len(self.rows) + 1) * LINE, self._rest, colour=svg.SOFT)
 
@@ -89,7 +91,7 @@ class MountTree:
         return (len(self.rows) + 1 + bool(self.hidden)) * LINE
 
     def _repr_svg_(self) -> str:
-        drawing = Drawing(460, self.height + 30, self.title)
+        drawing = Drawing(PAGE / 2, self.height + 30, self.title)
         self.draw(drawing, 20, 26)
         return drawing.render()
 
@@ -107,10 +109,10 @@ class BeforeAndAfter:
     def _repr_svg_(self) -> str:
         height = max(self.before.height, self.after.height) + 30
         title = f"{self.before.title}, then {self.after.title}"
-        drawing = Drawing(920, height, title)
-        self.before.draw(drawing, 20, 26)
-        self.after.draw(drawing, 480, 26)
-        drawing.line(452, 40, 452, height - 16)
+        drawing = Drawing(PAGE, height, title)
+        self.before.draw(drawing, 16, 26)
+        self.after.draw(drawing, PAGE / 2 + 14, 26)
+        drawing.line(PAGE / 2, 40, PAGE / 2, height - 16)
         return drawing.render()
 
     def __repr__(self) -> str:

@@ -7,7 +7,7 @@ import re
 from minidock import views
 from minidock.kernel import rootfs
 from minidock.lab.observe import Observation
-from minidock.lab.pictures import MachineAndContainer
+from minidock.lab.pictures import BeforeAndAfter, MachineAndContainer, MountTree
 from minidock.lab.quiz import ask
 from minidock.lab.source import show
 
@@ -47,5 +47,11 @@ def test_source_brings_its_own_paper() -> None:
     assert re.search(r'<pre style="[^"]*background:#fbfbf8; color:#1f2933', page)
 
 
-def test_pictures_shrink_with_the_page() -> None:
-    assert 'style="max-width:100%;height:auto"' in MachineAndContainer()._repr_svg_()
+def test_pictures_fit_the_page() -> None:
+    # JupyterLab never shrinks an SVG; other pages do, where it lets them.
+    tree = MountTree(views.mounts(), "mounts")
+    for picture in (MachineAndContainer(), BeforeAndAfter(tree, tree)):
+        page = picture._repr_svg_()
+        width = re.search(r'<svg [^>]*width="(\d+)"[^>]* style="max-width:100%;height:auto"', page)
+        assert width
+        assert int(width[1]) <= 720
