@@ -38,7 +38,6 @@ DELIBERATE = {
     "where exec complains": "to standard error; Docker 20.10 writes it to standard output",
     "start -a of what cannot run": "127 as for `run`",
     "version of the server": "there is no server yet (lesson 12)",
-    "a template that does not parse": "125, as for every flag that was typed wrongly",
     # Docker's own failures on a machine whose root lacks CAP_SYS_RESOURCE
     "all capabilities": "limited to what the machine has; Docker fails",
     "privileged": "limited to what the machine has; Docker fails",
