@@ -3,7 +3,7 @@
 # Vagrantfile and by the test VM: one script, so that all three have the same.
 #
 # Every step looks first, says in one line what it does, and does nothing the second time. Arguments choose steps
-# (packages python command registry config); without any, all of them are taken in this order.
+# (packages python command registry config resume); without any, all of them are taken in this order.
 #   MINIDOCK_REGISTRY_PORT=5000   the loopback port of the registry that serves as mirror
 #   MINIDOCK_VENV=DIR             where the virtual environment goes (default: .venv beside the Makefile)
 #   MINIDOCK_BIN=/usr/local/bin   where the link to the command goes
@@ -157,10 +157,41 @@ step_config() {
     fi
 }
 
+# Containers with a restart policy come back when the machine does.
+step_resume() {
+    local unit=/etc/systemd/system/minidock-resume.service text
+    if [ ! -d /run/systemd/system ]; then
+        say resume "no systemd here: after a boot, \`minidock resume\` starts what restart policies want running"
+        return
+    fi
+    text="[Unit]
+Description=minidock: start the containers whose restart policy wants them running
+After=network-online.target minidock-registry.service
+Wants=network-online.target
+
+[Service]
+Type=oneshot
+RemainAfterExit=yes
+# The containers' shims live on when the command has ended.
+KillMode=process
+ExecStart=${MINIDOCK_BIN:-/usr/local/bin}/minidock resume
+
+[Install]
+WantedBy=multi-user.target"
+    if [ "$(cat $unit 2>/dev/null)" = "$text" ]; then
+        say resume "minidock-resume.service starts containers at boot"
+        return
+    fi
+    say resume "writing $unit: containers with a restart policy start at boot"
+    printf '%s\n' "$text" >$unit
+    systemctl daemon-reload
+    systemctl --quiet enable minidock-resume.service
+}
+
 [ "$(id -u)" = 0 ] || fail "must be root: it installs packages and writes /etc/minidock" "Try: sudo make setup"
 command -v apt-get >/dev/null ||
     fail "no apt-get: this set-up knows Debian 12+ and Ubuntu 24.04+" "On any other laptop the VM does it: vagrant up"
-[ $# -gt 0 ] || set -- packages python command registry config
+[ $# -gt 0 ] || set -- packages python command registry config resume
 for step; do
     "step_$step"
 done

@@ -99,7 +99,6 @@ def test_verbs_on_what_does_not_run(box):
     for verb in (
         lifecycle.kill,
         lifecycle.pause,
-        lifecycle.unpause,
         lifecycle.processes,
         lifecycle.statistics,
     ):
