@@ -11,25 +11,26 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from minidock import limits, notation
+from minidock import limits, network_options, notation
 from minidock.containers import logs, names, restart, timestamps
 from minidock.containers.spec import Mount, Namespaces, Security, Spec
-from minidock.errors import InvalidInput, NotFound
+from minidock.errors import InvalidInput
 from minidock.images.image import Image
 
 # What create and run understand, under Docker's long names with "_" for "-". Values may be text as on the
 # command line ("64m") or what it stands for (67108864).
 KNOWN = """
-    cap_add cap_drop cgroupns cpu_period cpu_quota cpu_shares cpus cpuset_cpus cpuset_mems device domainname
-    entrypoint env expose group_add health_cmd health_interval health_retries health_start_interval
-    health_start_period health_timeout hostname init interactive ipc label log_driver log_opt memory
-    memory_reservation memory_swap mount name network no_healthcheck oom_kill_disable oom_score_adj pid
-    pids_limit privileged read_only restart rm security_opt shm_size stdin_once stop_signal stop_timeout
-    sysctl tmpfs tty ulimit user userns uts volume workdir
+    add_host cap_add cap_drop cgroupns cpu_period cpu_quota cpu_shares cpus cpuset_cpus cpuset_mems device
+    dns dns_option dns_search domainname entrypoint env expose group_add health_cmd health_interval
+    health_retries health_start_interval health_start_period health_timeout hostname init interactive ip ip6
+    ipc label link log_driver log_opt mac_address memory memory_reservation memory_swap mount name network
+    network_alias no_healthcheck oom_kill_disable oom_score_adj pid pids_limit privileged publish publish_all
+    read_only restart rm security_opt shm_size stdin_once stop_signal stop_timeout sysctl tmpfs tty ulimit
+    user userns uts volume workdir
 """
 
 Options = dict[str, Any]
-FindContainer = Callable[[str], str]  # name or id → long id
+FindContainer = Callable[[str], str]  # name or id → long id (of a network: its name)
 
 
 def specification(
@@ -38,12 +39,13 @@ def specification(
     command: list[str] | None,
     options: Options,
     find_container: FindContainer,
+    find_network: FindContainer,
     student_layers: str = "",
 ) -> Spec:
     """Everything that decides how a container starts.
 
     *reference* is the image as typed, *command* None for the image's own. Raises InvalidInput for options
-    that are unknown, malformed or contradict each other; NotFound for a container named in a namespace.
+    that are unknown, malformed or contradict each other; NotFound for a container or network that is named.
     """
     check_known(options)
     settings = image.settings
@@ -51,6 +53,7 @@ def specification(
     policy, retries = restart.parse(options.get("restart") or "no")
     if policy != "no" and options.get("rm"):
         raise InvalidInput("can't create 'AutoRemove' container with restart policy")
+    wiring = network_options.wiring(options, find_container, find_network)
     directory = options.get("workdir") or settings.get("WorkingDir") or "/"
     if not directory.startswith("/"):
         raise InvalidInput(f"the working directory '{directory}' is invalid, it needs to be an absolute path")
@@ -87,14 +90,20 @@ def specification(
         mounts=_mounts(options),
         limits=limits.wanted(options),
         security=_security(options),
-        namespaces=_namespaces(options, find_container),
+        namespaces=_namespaces(options, find_container, find_network),
+        wiring=wiring,
         log_driver=_log_driver(options),
         log_options=logs.check_options(_pairs(options.get("log_opt"))),
         restart_policy=policy,
         restart_retries=retries,
         shell=settings.get("Shell") or [],
         health_check=_health_check(settings.get("Healthcheck") or {}, options),
-        exposed_ports=_exposed_ports(settings, options),
+        exposed_ports=sorted(
+            {
+                *_exposed_ports(settings, options),
+                *(f"{each.port}/{each.protocol}" for each in wiring.publish),
+            }
+        ),
         volumes=sorted(settings.get("Volumes") or {}),
         student_layers=student_layers,
     )
@@ -143,7 +152,7 @@ def _hostname(options: Options) -> str:
     name: str = options.get("hostname") or ""
     if name and options.get("uts") == "host":
         raise InvalidInput("conflicting options: hostname and the UTS mode")
-    if not name and "host" in (options.get("network"), options.get("uts")):
+    if not name and (options.get("uts") == "host" or options.get("network") in ("host", ["host"])):
         return os.uname().nodename
     return name
 
@@ -193,7 +202,7 @@ def _seccomp(value: str) -> str:
         raise InvalidInput(f"opening seccomp profile ({value}) failed: {why.lower()}") from None
 
 
-def _namespaces(options: Options, find_container: FindContainer) -> Namespaces:
+def _namespaces(options: Options, find_container: FindContainer, find_network: FindContainer) -> Namespaces:
     def chosen(option: str, default: str, *allowed: str) -> str:
         value: str = options.get(option) or default
         if value in (default, *allowed):
@@ -201,17 +210,12 @@ def _namespaces(options: Options, find_container: FindContainer) -> Namespaces:
         kind, colon, name = value.partition(":")
         if kind == "container" and colon and option not in ("uts", "userns", "cgroupns"):
             return f"container:{find_container(name)}"
-        if option == "network":
-            raise NotFound(
-                f"network {value} not found",
-                hint="So far: none, host and container:ID. Networks come with lesson 11.",
-            )
         raise InvalidInput(
             f"--{option}: invalid {option} mode: {value}", hint=f"Modes: {', '.join((default, *allowed))}."
         )
 
     return Namespaces(
-        network=chosen("network", "none", "host"),
+        network=network_options.mode(options, find_container, find_network),
         pid=chosen("pid", "private", "host"),
         ipc=chosen("ipc", "private", "host", "shareable", "none"),
         uts=chosen("uts", "private", "host"),

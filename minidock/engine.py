@@ -24,6 +24,7 @@ from minidock.containers.state import Container
 from minidock.errors import Conflict, MinidockError
 from minidock.image_verbs import ImageVerbs, Json, Progress
 from minidock.life_verbs import LifeVerbs
+from minidock.network_verbs import NetworkVerbs
 
 if TYPE_CHECKING:
     from minidock.activity import Usage as Activity
@@ -61,7 +62,7 @@ def parse_filters(texts: Iterable[str]) -> dict[str, list[str]]:
     return selection.parse(texts)
 
 
-class Engine(ImageVerbs, LifeVerbs):
+class Engine(ImageVerbs, LifeVerbs, NetworkVerbs):
     """Every verb over one state root. Cheap to make: nothing is read before it is asked for.
 
     *root* is where images and containers live (default: as config.py says), *layers* a student's
@@ -106,7 +107,13 @@ class Engine(ImageVerbs, LifeVerbs):
             image, policy=pull, platform=platform, progress=progress, on_missing=on_missing
         )
         spec = creation.specification(
-            local, image, list(command) if command else None, options, self._container_id, self.layers
+            local,
+            image,
+            list(command) if command else None,
+            options,
+            self._container_id,
+            self.network_name,
+            self.layers,
         )
         trees = self.store.ensure_layers(local)
         with self.store.lock(shared=True):  # from here on the container counts as a user of its layers

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from minidock import human
+from minidock import human, network_inspection
 from minidock.containers import life, timestamps
 from minidock.containers.spec import Mount, Spec
 from minidock.containers.state import Container, State
@@ -58,7 +58,7 @@ def container_json(container: Container, *, size: bool = False) -> Json:
         },
         "Mounts": [mount_json(mount) for mount in spec.mounts if mount.kind != "tmpfs"],
         "Config": config_json(spec),
-        "NetworkSettings": network_json(spec),
+        "NetworkSettings": network_inspection.settings_json(container),
     }
     if size:
         shown["SizeRw"] = disk_use(directory / "upper")
@@ -119,8 +119,7 @@ def host_config_json(spec: Spec) -> Json:
     return {
         "Binds": [bind_text(mount) for mount in binds] or None,
         "LogConfig": {"Type": spec.log_driver, "Config": spec.log_options},
-        "NetworkMode": spaces.network,
-        "PortBindings": {},
+        **network_inspection.host_config(spec),
         "RestartPolicy": {"Name": spec.restart_policy, "MaximumRetryCount": spec.restart_retries},
         "AutoRemove": spec.auto_remove,
         "CapAdd": _capabilities(security.cap_add),
@@ -131,7 +130,6 @@ def host_config_json(spec: Spec) -> Json:
         "OomScoreAdj": spec.oom_score_adj,
         "PidMode": "" if spaces.pid == "private" else spaces.pid,
         "Privileged": security.privileged,
-        "PublishAllPorts": False,
         "ReadonlyRootfs": security.read_only_root,
         "SecurityOpt": security.options or None,
         "Tmpfs": {mount.target: ",".join(mount.options) for mount in temporary},
@@ -200,14 +198,6 @@ def device_json(text: str) -> Json:
     return {"PathOnHost": host, "PathInContainer": inside, "CgroupPermissions": permissions}
 
 
-def network_json(spec: Spec) -> Json:
-    mode = spec.namespaces.network
-    networks = (
-        {} if mode.startswith("container:") else {mode: {"IPAddress": "", "Gateway": "", "MacAddress": ""}}
-    )
-    return {"SandboxKey": "", "Ports": {}, "IPAddress": "", "Gateway": "", "Networks": networks}
-
-
 def summary(container: Container, *, size: bool = False) -> Json:
     """One container as a line of `docker ps` knows it."""
     spec, state, status = container.spec, container.state(), container.status()
@@ -218,13 +208,13 @@ def summary(container: Container, *, size: bool = False) -> Json:
         "ImageID": spec.image_id,
         "Command": command_text(spec.arguments),
         "Created": int(seconds(spec.created)),
-        "Ports": [],
+        "Ports": network_inspection.published(container),
         "Labels": spec.labels,
         "State": status,
         "Status": status_text(state, status),
         "ExitCode": state.exit_code,
         "HostConfig": {"NetworkMode": spec.namespaces.network},
-        "NetworkSettings": {"Networks": network_json(spec)["Networks"]},
+        "NetworkSettings": {"Networks": network_inspection.settings_json(container)["Networks"]},
         "Mounts": [mount_json(mount) for mount in spec.mounts if mount.kind != "tmpfs"],
     }
     if size:

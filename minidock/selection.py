@@ -12,7 +12,9 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from minidock.containers import timestamps
+from minidock.containers.networks import Network
 from minidock.containers.state import Container
+from minidock.containers.wiring import PREDEFINED
 from minidock.errors import InvalidInput
 from minidock.images.image import Image
 from minidock.inspection import familiar
@@ -23,6 +25,7 @@ CONTAINER_KEYS = (
     *("name", "network", "since", "status", "volume"),
 )
 IMAGE_KEYS = ("before", "dangling", "label", "reference", "since", "until")
+NETWORK_KEYS = ("dangling", "driver", "id", "label", "name", "scope", "type")
 STATUSES = ("created", "running", "paused", "restarting", "removing", "exited", "dead")
 
 
@@ -59,6 +62,7 @@ def containers(
 
     def fits(container: Container) -> bool:
         spec, status = container.spec, container.status()
+        networks = {each.network for each in spec.wiring.attachments} | {spec.namespaces.network}
         mounts = {path for mount in spec.mounts for path in (mount.source, mount.target)}
         return (
             _one(filters, "status", lambda value: value == status)
@@ -69,7 +73,7 @@ def containers(
             and (not ancestors or bool(ancestors & {spec.image_id, spec.image}))
             and (not exit_codes or (status == "exited" and container.state().exit_code in exit_codes))
             and after < spec.created < before
-            and _one(filters, "network", lambda value: value == spec.namespaces.network)
+            and _one(filters, "network", lambda value: value in networks)
             and _one(filters, "volume", lambda value: value in mounts)
         )
 
@@ -107,6 +111,41 @@ def images(candidates: list[Image], filters: Filters, find: Callable[[str], Imag
         )
 
     return [image for image in candidates if fits(image)]
+
+
+def networks(candidates: list[Network], filters: Filters, used: set[str]) -> list[Network]:
+    """Those of *candidates* that fit. Raises InvalidInput for an unknown filter."""
+    check(filters, NETWORK_KEYS)
+
+    def fits(network: Network) -> bool:
+        kind = "builtin" if network.name in PREDEFINED else "custom"
+        dangling = kind == "custom" and network.name not in used
+        tests: dict[str, Callable[[str], bool]] = {
+            "driver": lambda value: value == network.driver,
+            "id": network.id.startswith,
+            "name": lambda value: value in network.name,
+            "scope": lambda value: value == "local",
+            "type": lambda value: value == kind,
+            "dangling": lambda value: (value.lower() in ("true", "1")) == dangling,
+        }
+        return all(
+            key not in filters or any(test(value) for value in filters[key]) for key, test in tests.items()
+        ) and _labels(filters, network.labels)
+
+    return [network for network in candidates if fits(network)]
+
+
+def prunable_networks(candidates: list[Network], filters: Filters) -> list[Network]:
+    """Those that `network prune` may remove, as far as *filters* (label, until) go."""
+    check(filters, ("label", "until"))
+    until = min((timestamps.moment(text) for text in filters.get("until", [])), default=None)
+    return [
+        network
+        for network in candidates
+        if network.name not in PREDEFINED
+        and _labels(filters, network.labels)
+        and (until is None or timestamps.to_nanoseconds(network.created) < until)
+    ]
 
 
 def named(names: list[str], filters: Filters) -> list[str]:

@@ -61,7 +61,7 @@ def row_of(row: dict[str, Any], whole: bool) -> dict[str, Any]:
         "Command": '"' + command.replace("\\", "\\\\").replace('"', '\\"') + '"',
         "CreatedAt": human.stamp(row["Created"]),
         "RunningFor": human.ago(row["Created"]),
-        "Ports": "",
+        "Ports": ports_text(row["Ports"]),
         "State": row["State"],
         "Status": row["Status"],
         "Size": size_text(row),
@@ -73,6 +73,34 @@ def row_of(row: dict[str, Any], whole: bool) -> dict[str, Any]:
         "LocalVolumes": str(sum(mount["Type"] == "volume" for mount in row["Mounts"])),
         "Networks": ",".join(sorted(row["NetworkSettings"]["Networks"])),
     }
+
+
+def ports_text(ports: list[dict[str, Any]]) -> str:
+    """``0.0.0.0:8080->80/tcp, [::]:8080->80/tcp, 443/tcp``; ports that follow each other are one entry."""
+    spans: list[list[dict[str, Any]]] = []
+    for port in sorted(ports, key=lambda each: (each.get("IP", ""), each["Type"], each["PrivatePort"])):
+        if spans and _follows(spans[-1][-1], port):
+            spans[-1].append(port)
+        else:
+            spans.append([port])
+    spans.sort(key=lambda span: (span[0]["PrivatePort"], not span[0].get("IP"), ":" in span[0].get("IP", "")))
+    return ", ".join(map(_span_text, spans))
+
+
+def _follows(one: dict[str, Any], other: dict[str, Any]) -> bool:
+    steps = {other[key] - one[key] for key in ("PrivatePort", "PublicPort") if key in other and key in one}
+    return (one.get("IP"), one["Type"], steps) == (other.get("IP"), other["Type"], {1})
+
+
+def _span_text(span: list[dict[str, Any]]) -> str:
+    def numbers(key: str) -> str:
+        return "-".join(dict.fromkeys((str(span[0][key]), str(span[-1][key]))))
+
+    inside = f"{numbers('PrivatePort')}/{span[0]['Type']}"
+    if "PublicPort" not in span[0]:
+        return inside
+    host = span[0]["IP"]
+    return f"{f'[{host}]' if ':' in host else host}:{numbers('PublicPort')}->{inside}"
 
 
 def image_text(image: str, whole: bool) -> str:

@@ -9,6 +9,7 @@ from minidock.cli.flags import Flag, UsageError, Values, boolean, integer, repea
 from minidock.errors import InvalidInput, MinidockError
 
 FLAGS = (
+    repeated("add-host", help="Add a custom host-to-IP mapping (host:ip)"),
     repeated("annotation", help="Add an annotation to the container", kind="map"),
     repeated("attach", "a", "Attach to STDIN, STDOUT or STDERR"),
     repeated("cap-add", help="Add Linux capabilities"),
@@ -23,6 +24,9 @@ FLAGS = (
     Flag("cpuset-mems", help="MEMs in which to allow execution (0-3, 0,1)"),
     Flag("detach-keys", help="Override the key sequence for detaching a container"),
     repeated("device", help="Add a host device to the container", convert=notation.device),
+    repeated("dns", help="Set custom DNS servers"),
+    repeated("dns-option", help="Set DNS options"),
+    repeated("dns-search", help="Set custom DNS search domains"),
     boolean("disable-content-trust", help="Skip image verification", default=True),
     Flag("domainname", help="Container NIS domain name"),
     Flag("entrypoint", help="Overwrite the default ENTRYPOINT of the image"),
@@ -33,11 +37,15 @@ FLAGS = (
     Flag("hostname", "h", help="Container host name"),
     boolean("init", help="Run an init inside the container that forwards signals and reaps processes"),
     boolean("interactive", "i", "Keep STDIN open even if not attached"),
+    Flag("ip", help="IPv4 address (e.g., 172.30.100.104)"),
+    Flag("ip6", help="IPv6 address (e.g., 2001:db8::33)"),
     Flag("ipc", help="IPC mode to use"),
     repeated("label", "l", "Set meta data on a container"),
     repeated("label-file", help="Read in a line delimited file of labels"),
+    repeated("link", help="Add link to another container"),
     Flag("log-driver", help="Logging driver for the container"),
     repeated("log-opt", help="Log driver options", convert=notation.assignment),
+    Flag("mac-address", help="Container MAC address (e.g., 92:d0:c6:0a:29:33)"),
     Flag("memory", "m", "bytes", "Memory limit", None, notation.size),
     Flag("memory-reservation", "", "bytes", "Memory soft limit", None, notation.size),
     Flag("memory-swap", "", "bytes", "Memory plus swap: '-1' for unlimited swap", None, notation.swap_size),
@@ -45,7 +53,6 @@ FLAGS = (
         "mount", help="Attach a filesystem mount to the container", kind="mount", convert=notation.mount
     ),
     Flag("name", help="Assign a name to the container"),
-    Flag("network", "", "network", "Connect a container to a network: none, host or container:ID"),
     Flag("health-cmd", help="Command to run to check health"),
     Flag(
         "health-interval",
@@ -73,6 +80,8 @@ FLAGS = (
         notation.duration,
     ),
     Flag("health-timeout", "", "duration", "Maximum time to allow one check to run", None, notation.duration),
+    repeated("network", help="Connect a container to a network, none, host or container:ID", kind="network"),
+    repeated("network-alias", help="Add network-scoped alias for the container"),
     boolean("no-healthcheck", help="Disable any container-specified HEALTHCHECK"),
     boolean("oom-kill-disable", help="Disable OOM Killer"),
     Flag("oom-score-adj", "", "int", "Tune host's OOM preferences (-1000 to 1000)", None, integer),
@@ -80,6 +89,8 @@ FLAGS = (
     Flag("pids-limit", "", "int", "Tune container pids limit (set -1 for unlimited)", None, integer),
     Flag("platform", help="Set platform if server is multi-platform capable"),
     boolean("privileged", help="Give extended privileges to this container"),
+    repeated("publish", "p", "Publish a container's port(s) to the host"),
+    boolean("publish-all", "P", "Publish all exposed ports to random ports"),
     Flag("pull", help='Pull image before running ("always", "missing", "never")', default="missing"),
     boolean("quiet", "q", "Suppress the pull output"),
     boolean("read-only", help="Mount the container's root filesystem as read only"),
@@ -101,16 +112,14 @@ FLAGS = (
 )
 
 # Flags of Docker whose engine comes later: never ignored in silence.
-_NETWORKS, _VOLUMES = "lesson 11 (networks)", "lesson 10 (volumes)"
+_VOLUMES = "lesson 10 (volumes)"
 _LATER = {
-    _NETWORKS: (
-        "add-host dns dns-option dns-search ip ip6 link link-local-ip mac-address network-alias publish"
-    ),
     _VOLUMES: "volume-driver volumes-from",
 }
 _NEVER = (
     "blkio-weight blkio-weight-device cgroup-parent cpu-rt-period cpu-rt-runtime device-cgroup-rule "
     "device-read-bps device-read-iops device-write-bps device-write-iops gpus isolation kernel-memory "
+    "link-local-ip "
     "memory-swappiness runtime storage-opt use-api-socket"
 )
 
@@ -123,11 +132,8 @@ def _refuse(reason: str) -> Any:
 
 
 def _later_flags() -> tuple[Flag, ...]:
-    shorts = {"publish": "p"}
     flags = [
-        Flag(
-            name, shorts.get(name, ""), "string", f"(not yet: {lesson})", None, _refuse(f"not yet: {lesson}")
-        )
+        Flag(name, "", "string", f"(not yet: {lesson})", None, _refuse(f"not yet: {lesson}"))
         for lesson, names in _LATER.items()
         for name in names.split()
     ]
@@ -135,7 +141,7 @@ def _later_flags() -> tuple[Flag, ...]:
     return (*flags, *(Flag(name, help="(not in minidock)", convert=refused) for name in _NEVER.split()))
 
 
-LATER_FLAGS = (*_later_flags(), boolean("publish-all", "P", f"(not yet: {_NETWORKS})"))
+LATER_FLAGS = _later_flags()
 
 
 def engine_options(values: Values) -> dict[str, Any]:
@@ -180,8 +186,6 @@ _HANDLED_HERE = {
 
 
 def _check(values: Values) -> None:
-    if values["publish-all"]:
-        raise UsageError(f"--publish-all is not yet there: it comes with {_NETWORKS}.")
     if values["restart"] not in (None, "no", "") and values["rm"]:
         raise UsageError("conflicting options: cannot specify both --restart and --rm")
     if values["pull"] not in ("always", "missing", "never"):

@@ -30,6 +30,7 @@ VERBS = {
     "logs": "streams",
     "pause": "lifecycle",
     "prune": "system",
+    "port": "network",
     "ps": "ps",
     "pull": "registry",
     "push": "registry",
@@ -53,9 +54,10 @@ VERBS = {
     "wait": "lifecycle",
 }
 _OF_CONTAINERS = (
-    "attach create diff exec export kill logs pause rename restart rm run start stats stop top unpause "
+    "attach create diff exec export kill logs pause port rename restart rm run start stats stop top unpause "
     "update wait"
 )
+_OF_NETWORKS = "connect create disconnect inspect ls prune rm"
 _OF_IMAGES = "history import load pull push save tag"
 # "container ls" -> the verb that does it
 GROUPS: dict[str, dict[str, str]] = {
@@ -76,6 +78,11 @@ GROUPS: dict[str, dict[str, str]] = {
         "inspect": "image inspect",
         "prune": "image prune",
     },
+    "network": {
+        **{name: f"network {name}" for name in _OF_NETWORKS.split()},
+        "list": "network ls",
+        "remove": "network rm",
+    },
     "system": {"df": "df", "events": "events", "info": "info", "prune": "prune"},
 }
 GROUP_VERBS = {
@@ -83,10 +90,15 @@ GROUP_VERBS = {
     "image inspect": "inspecting",
     "container prune": "system",
     "image prune": "system",
+    **{
+        f"network {name}": "network"
+        for name in ["connect", "create", "disconnect", "inspect", "ls", "prune", "rm"]
+    },
 }
 GROUP_SUMMARIES = {
     "container": "Manage containers",
     "image": "Manage images",
+    "network": "Manage networks",
     "system": "Manage minidock",
 }
 # Verbs of Docker whose engine is not built yet.
@@ -96,8 +108,6 @@ LATER = {
     "commit": "lesson 08",
     "compose": "lesson 13",
     "cp": "lesson 10",
-    "network": "lesson 11",
-    "port": "lesson 11",
     "serve": "lesson 12",
     "volume": "lesson 10",
 }

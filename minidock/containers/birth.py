@@ -7,6 +7,7 @@ running container (`exec`). Both return a :class:`Born`: a process that runs the
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -66,10 +67,16 @@ def environment(spec: Spec) -> list[str]:
     return defaults + spec.environment
 
 
-def bear(container: Container, cgroup: cgroups.Cgroup, size: tuple[int, int] | None) -> Born:
+def bear(
+    container: Container,
+    cgroup: cgroups.Cgroup,
+    size: tuple[int, int] | None,
+    plug: Callable[[int], None] | None = None,
+) -> Born:
     """Start the container's first process, which enters *cgroup*.
 
-    Raises what the child reports; then nothing of it is left.
+    *plug* is called with its pid while it builds its root; it waits until that is done. Raises what the
+    child reports; then nothing of it is left.
     """
     spec = container.spec
     make, joins = _namespaces(container)
@@ -97,7 +104,7 @@ def bear(container: Container, cgroup: cgroups.Cgroup, size: tuple[int, int] | N
     theirs.close()
     for descriptor in (birth.launch, birth.shim, *(descriptor for _, descriptor in joins)):
         os.close(descriptor)
-    return _deliver(pid, ours, ends, spec.arguments[0])
+    return _deliver(pid, ours, ends, spec.arguments[0], plug)
 
 
 def join(
@@ -157,11 +164,16 @@ def _clone(flags: int, pid_namespace: int | None) -> int:
     return pid
 
 
-def _deliver(pid: int, ours: Channel, ends: Ends, name: str) -> Born:
+def _deliver(
+    pid: int, ours: Channel, ends: Ends, name: str, plug: Callable[[int], None] | None = None
+) -> Born:
     """See the newborn through to its exec, or bury it and raise what it reports."""
     ends.close_inside()
     try:
         pidfd = syscalls.pidfd_open(pid)
+        if plug is not None:
+            plug(pid)
+            ours.network_stands()
         news = ours.listen()
         recorder = trace.current()
         if recorder is not None:

@@ -69,6 +69,10 @@ class Channel:
         """
         self._send(b"L")
 
+    def wait_for_network(self) -> None:
+        """Until the shim has laid the cables. When it cannot, it ends us."""
+        self._socket.recv(1)
+
     def report(self, error: BaseException) -> None:
         """Tell why it failed."""
         self._send(b"E" + json.dumps(protocol.describe(error)).encode())
@@ -103,6 +107,10 @@ class Channel:
             return
 
     # --- the shim's side -------------------------------------------------------------------------
+
+    def network_stands(self) -> None:
+        """Let the newborn go on."""
+        self._send(b"N")
 
     def listen(self) -> News:
         """Collect all that the newborn tells until it runs the user's program, or has failed."""

@@ -19,6 +19,7 @@ from minidock.containers.channel import Channel, Messenger
 from minidock.containers.program import Program, become
 from minidock.containers.spec import Mount, Spec
 from minidock.containers.state import Container
+from minidock.containers.wiring import is_network
 from minidock.errors import InvalidInput, MinidockError
 from minidock.kernel import cgroups, namespaces, net, overlay, rootfs, syscalls
 from minidock.kernel.cgroup_tree import Places
@@ -152,6 +153,8 @@ def _build(birth: Birth) -> None:
         namespaces.set_hostname(etc.hostname(spec), spec.domain_name)
     if spec.namespaces.network == "none":
         net.loopback_up()
+    elif is_network(spec.namespaces.network):
+        birth.channel.wait_for_network()
     set_sysctls(spec)
     if spec.tty:
         _open_terminal(birth)

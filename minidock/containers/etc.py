@@ -10,9 +10,16 @@ import os
 from pathlib import Path
 
 from minidock import files
+from minidock.containers import networks
+from minidock.containers.networks import Endpoint, Network
 from minidock.containers.spec import Mount, Spec
 from minidock.containers.state import Container
+from minidock.containers.wiring import DEFAULT
+from minidock.errors import MinidockError
 
+Place = tuple[Network, Endpoint]  # where a container is: a network, and its end there
+_PUBLIC = ["8.8.8.8", "8.8.4.4"]  # Docker's last resort
+_BEHIND_STUB = "/run/systemd/resolve/resolv.conf"
 NAMES = ("hostname", "hosts", "resolv.conf")
 _HOSTS = """127.0.0.1\tlocalhost
 ::1\tlocalhost ip6-localhost ip6-loopback
@@ -30,16 +37,21 @@ def hostname(spec: Spec) -> str:
     return spec.hostname or (os.uname().nodename if spec.namespaces.network == "host" else spec.id[:12])
 
 
-def write(container: Container) -> None:
-    """Write the files anew, as at every start. Those of a shared network belong to its first owner."""
+def write(container: Container, places: list[Place], linked: list[tuple[str, str]] | None = None) -> None:
+    """Write the files anew, as at every start. Those of a shared network belong to its first owner.
+
+    *places* is where the container is in its networks, *linked* more lines of hosts: (address, names).
+    """
     spec = container.spec
     if spec.namespaces.network.startswith("container:"):
         return
     name = hostname(spec)
     full = f"{name}.{spec.domain_name}" if spec.domain_name else name
-    texts = {"hostname": f"{full}\n", "hosts": _HOSTS, "resolv.conf": _read("/etc/resolv.conf")}
-    if spec.namespaces.network == "host":
-        texts["hosts"] = _read("/etc/hosts") or _HOSTS
+    texts = {
+        "hostname": f"{full}\n",
+        "hosts": _hosts(container, places, linked or []),
+        "resolv.conf": _resolver(spec, places),
+    }
     for file, text in texts.items():
         path = container.directory / file
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
@@ -61,6 +73,70 @@ def mounts(container: Container) -> list[Mount]:
         for name in NAMES
         if f"/etc/{name}" not in taken
     ]
+
+
+def _hosts(container: Container, places: list[Place], linked: list[tuple[str, str]]) -> str:
+    spec, name = container.spec, hostname(container.spec)
+    text = _HOSTS
+    if spec.namespaces.network == "host":
+        text = _read("/etc/hosts") or _HOSTS
+    for entry in spec.wiring.extra_hosts:
+        other, _, address = entry.partition(":")
+        text += f"{_host_gateway(container.root) if address == 'host-gateway' else address}\t{other}\n"
+    text += "".join(f"{address}\t{names}\n" for address, names in linked)
+    names = f"{name}.{spec.domain_name} {name}" if spec.domain_name else name
+    for _, endpoint in places:
+        text += "".join(f"{address}\t{names}\n" for address in (endpoint.ip, endpoint.ip6) if address)
+    return text
+
+
+def _host_gateway(root: Path) -> str:
+    """The address of the host as containers see it: the gateway of the default network."""
+    known = networks.load(root)
+    if DEFAULT not in known:
+        raise MinidockError("host-gateway: there is no default network yet", hint="minidock network ls")
+    return known[DEFAULT].blocks[0].gateway
+
+
+def _resolver(spec: Spec, places: list[Place]) -> str:
+    """resolv.conf: the host's, as far as it makes sense elsewhere; our own server where names work."""
+    wiring = spec.wiring
+    of_host = _read(_resolver_file())
+    if not places and not (wiring.dns or wiring.dns_search or wiring.dns_options):
+        return of_host
+    search, options = wiring.dns_search or _words(of_host, "search"), wiring.dns_options
+    options = options or _words(of_host, "options")
+    listed = servers(spec)
+    if any(network.resolves_names for network, _ in places):
+        listed = ["127.0.0.11"]
+        # A name without a dot is a container's: ask for it as it is, before "search" adds to it.
+        options = [*options, *([] if any(each.startswith("ndots:") for each in options) else ["ndots:0"])]
+    elif not wiring.dns and places:
+        # Its own loopback is not the host's. Without any other server, as Docker: a public one.
+        listed = [each for each in listed if not each.startswith("127.") and each != "::1"] or _PUBLIC
+    lines = [f"nameserver {each}" for each in listed]
+    if search and search != ["."]:
+        lines.append(f"search {' '.join(search)}")
+    if options:
+        lines.append(f"options {' '.join(options)}")
+    return "\n".join([*lines, ""])
+
+
+def servers(spec: Spec) -> list[str]:
+    """The name servers to ask: those of --dns, or the host's."""
+    return spec.wiring.dns or _words(_read(_resolver_file()), "nameserver")
+
+
+def _resolver_file() -> str:
+    """systemd-resolved's own list, where the usual file names only its stub on the loopback."""
+    if "127.0.0.53" in _read("/etc/resolv.conf") and os.path.exists(_BEHIND_STUB):
+        return _BEHIND_STUB
+    return "/etc/resolv.conf"
+
+
+def _words(text: str, key: str) -> list[str]:
+    lines = (line.split() for line in text.splitlines())
+    return [word for line in lines if line[:1] == [key] for word in line[1:]]
 
 
 def _read(path: str) -> str:

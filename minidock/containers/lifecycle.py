@@ -178,7 +178,7 @@ def stop(container: Container, timeout: float | None = None, signal: str | None 
 def kill(container: Container, signal: str = "SIGKILL") -> None:
     """Send a signal; returns when a SIGKILL has ended it. Raises Conflict when it does not run."""
     number = checks.signal_number(signal)
-    _ask(container, "kill", op="signal", signal=number)
+    ask(container, "kill", op="signal", signal=number)
     if number == SIGKILL:
         wait(container)
 
@@ -197,17 +197,17 @@ def wait(container: Container) -> int:
 
 def pause(container: Container) -> None:
     """Freeze all processes. Raises Conflict when it is paused already, or does not run."""
-    _ask(container, "pause", op="pause")
+    ask(container, "pause", op="pause")
 
 
 def unpause(container: Container) -> None:
     """Let them go on."""
-    _ask(container, "unpause", op="unpause")
+    ask(container, "unpause", op="unpause")
 
 
 def resize(container: Container, rows: int, columns: int) -> None:
     """Tell a running container's terminal its size."""
-    _ask(container, "exec", op="resize", size=[rows, columns])
+    ask(container, "exec", op="resize", size=[rows, columns])
 
 
 # --- the end -------------------------------------------------------------------------------------
@@ -231,6 +231,8 @@ def remove(container: Container, *, force: bool = False, volumes: bool = False) 
 
 def rename(container: Container, name: str) -> None:
     """Give the container another name. Raises Conflict when it is taken."""
+    from minidock.containers import networks
+
     name = names.check(name)
     with container.lock(), state.names_lock(container.root):
         spec = container.spec
@@ -239,9 +241,15 @@ def rename(container: Container, name: str) -> None:
         old = spec.name
         state.claim(container.root, name, container.id)
         spec.name = name
-        files.write_json(container.directory / "config.json", spec.to_json())
+        write_spec(container)
         state.release(container.root, old, container.id)
     container.note("rename", oldName=f"/{old}")
+    networks.rename(container.root, container.id, name)
+
+
+def write_spec(container: Container) -> None:
+    """Write down what the container is asked to be, as it is now. The caller holds its lock."""
+    files.write_json(container.directory / "config.json", container.spec.to_json())
 
 
 def update(container: Container, changes: dict[str, Any], restart: tuple[str, int] | None = None) -> None:
@@ -269,8 +277,8 @@ def update(container: Container, changes: dict[str, Any], restart: tuple[str, in
             setattr(spec.limits, name, value)
         checks.limits(spec.limits)
         if container.running():
-            _ask(container, "exec", op="update", limits=asdict(spec.limits))
-        files.write_json(container.directory / "config.json", spec.to_json())
+            ask(container, "exec", op="update", limits=asdict(spec.limits))
+        write_spec(container)
     container.note("update")
 
 
@@ -346,7 +354,8 @@ def _refused(container: Container, verb: str) -> Conflict:
     return Conflict(f"container {container.id} is not running")  # it ended or began just now
 
 
-def _ask(container: Container, verb: str, **request: Any) -> dict[str, Any]:
+def ask(container: Container, verb: str, **request: Any) -> dict[str, Any]:
+    """Ask a running container's shim for something. Raises Conflict when it does not run, or what it says."""
     with _shim_of(container, verb) as connection:
         protocol.send_request(connection, **request)
         found = protocol.answer(connection)

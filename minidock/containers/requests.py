@@ -11,6 +11,7 @@ from minidock.containers import life
 from minidock.containers.checks import signal_number
 from minidock.containers.client import Client
 from minidock.containers.running import Running
+from minidock.containers.wiring import Attachment
 from minidock.errors import InvalidInput, MinidockError
 
 SIGKILL = 9
@@ -127,8 +128,20 @@ def _allow(running: Running, verb: str) -> str:
     return life.after(verb, running.state.status, running.container.id)
 
 
+def _connect(running: Running, client: Client, request: dict[str, Any]) -> None:
+    running.cables.connect(running.pid, Attachment(**request["attachment"]))
+    client.finish(done=True)
+
+
+def _disconnect(running: Running, client: Client, request: dict[str, Any]) -> None:
+    running.cables.disconnect(running.pid, str(request["network"]))
+    client.finish(done=True)
+
+
 _REQUESTS: dict[str, Callable[[Running, Client, dict[str, Any]], None]] = {
     "attach": _attach,
+    "connect": _connect,
+    "disconnect": _disconnect,
     "exec": _exec,
     "follow": _follow_log,
     "pause": _pause,

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from minidock import trace
+from minidock.containers.cables import Cables
 from minidock.containers.client import Client
 from minidock.containers.console import Console
 from minidock.containers.loop import Loop
@@ -26,6 +27,7 @@ class Running:
     cgroup: cgroups.Cgroup
     pid: int
     state: State
+    cables: Cables
     ended: bool = False  # the first process was reaped: *pid* means nothing any more
     resting: bool = False  # it has ended, and the restart policy will start it again
     on_end: list[Callable[[], None]] = field(default_factory=list)  # what has to stop with it

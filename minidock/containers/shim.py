@@ -20,7 +20,6 @@ from minidock import files, trace
 from minidock.containers import (
     birth,
     cgroup,
-    etc,
     health,
     life,
     logs,
@@ -30,6 +29,7 @@ from minidock.containers import (
     restart,
     timestamps,
 )
+from minidock.containers.cables import Cables
 from minidock.containers.client import Client
 from minidock.containers.console import Console
 from minidock.containers.loop import READ, Loop
@@ -90,6 +90,7 @@ class Shim:
         self.loop = Loop()
         self.starter = Client(self.loop, connection)
         self.recorder = trace.Recorder()
+        self.cables = Cables(container, self.loop)
         self.running: Running | None = None
         self.back_off = restart.BackOff()
         self._lock = self._listener = self._mounts = -1
@@ -127,9 +128,9 @@ class Shim:
     def _start(self, state: State) -> Running:
         container, spec = self.container, self.container.spec
         mounts.prepare_sources(container.root, spec.mounts)
-        etc.write(container)
+        self.cables.reserve()
         made = cgroup.create(container.root, spec)
-        born = birth.bear(container, made, self.order.size)
+        born = birth.bear(container, made, self.order.size, self.cables.plug if self.cables.needed else None)
         if spec.auto_remove:
             self._hold_mounts(born.pid)
         state.status, state.pid, state.started_at = life.RUNNING, born.pid, timestamps.now()
@@ -137,7 +138,7 @@ class Shim:
         console = Console(
             self.loop, logs.open_log(spec, container.directory / "log.json"), keep_stdin=_keeps_stdin(spec)
         )
-        running = Running(container, self.loop, console, made, born.pid, state)
+        running = Running(container, self.loop, console, made, born.pid, state, self.cables)
         if self.running is not None:  # a restart: who came meanwhile waits for the next end
             running.waiters, running.log_readers = self.running.waiters, self.running.log_readers
         container.write_state(state)
@@ -229,6 +230,7 @@ class Shim:
         if wanted:
             state.status = life.after("restart policy", life.RUNNING, spec.id)
             self.container.write_state(state)
+            self.cables.release()
             self._tell_all(exit=state.exit_code, oom_killed=state.oom_killed)
             running.resting = True
             self.loop.after(self.back_off.rest(_lasted(state)), running.wake_up)
@@ -254,6 +256,7 @@ class Shim:
     def _last_words(self, state: State, **message: Any) -> None:
         """Record the end or vanish, let the lock go, then tell all who wait."""
         state.pid = 0
+        self.cables.free_ports()
         parting = None
         if self.container.spec.auto_remove:
             self.container.note("destroy")
@@ -269,6 +272,7 @@ class Shim:
         clients = self._tell_all(**message)
         if self._mounts >= 0:
             os.close(self._mounts)
+        self.cables.release()
         if parting is not None:  # nobody sees it any more, so nobody needs to wait for it
             files.remove_tree(parting)
         while any(not client.closed for client in clients):  # the slow ones may still read

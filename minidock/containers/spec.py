@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
+from minidock.containers.wiring import Wiring
+
 
 @dataclass(slots=True)
 class Mount:
@@ -65,8 +67,8 @@ class Namespaces:
     """Which namespaces are new and which are shared.
 
     Each is ``private``, ``host`` or ``container:ID`` (long id); *network* is ``none`` (a namespace
-    with loopback only), ``host``, ``container:ID`` (or, later, a network's name); *ipc* may also be
-    ``shareable`` or ``none``; *user* is ``host`` (no user namespace) or ``private``.
+    with loopback only), ``host``, ``container:ID`` or a network's name (more in `wiring`); *ipc* may also
+    be ``shareable`` or ``none``; *user* is ``host`` (no user namespace) or ``private``.
     """
 
     network: str = "none"
@@ -112,6 +114,7 @@ class Spec:
     limits: Limits = field(default_factory=Limits)
     security: Security = field(default_factory=Security)
     namespaces: Namespaces = field(default_factory=Namespaces)
+    wiring: Wiring = field(default_factory=Wiring)
     log_driver: str = "json-file"  # or "none"
     log_options: dict[str, str] = field(default_factory=dict)  # {"max-size": "10m", "max-file": "3"}
     restart_policy: str = "no"  # see restart.py
@@ -135,5 +138,6 @@ class Spec:
         spec.limits = Limits(**value.get("limits", {}))
         spec.security = Security(**value.get("security", {}))
         spec.namespaces = Namespaces(**value.get("namespaces", {}))
+        spec.wiring = Wiring.from_json(value.get("wiring", {}))
         spec.ulimits = {key: (soft, hard) for key, (soft, hard) in value.get("ulimits", {}).items()}
         return spec

@@ -371,9 +371,10 @@ def bury(container: Container) -> None:
 
 def clear(container: Container) -> None:
     """Remove what a shim keeps outside the container's files, and its socket. The shim must be gone."""
-    from minidock.containers import cgroup
+    from minidock.containers import cgroup, networks
 
     cgroup.clear(container.root, container.id)
+    networks.forget_dead(container.root)
     (container.directory / "shim.sock").unlink(missing_ok=True)
 
 

@@ -130,7 +130,8 @@ def test_with_rm_nothing_stays_even_when_it_never_started(minidock: Cli) -> None
     [
         (["run", "--nmae", "x", "busybox"], 125, "unknown flag: --nmae"),
         (["run"], 1, "'minidock run' requires at least 1 argument"),
-        (["run", "-p", "80:80", "busybox"], 125, "not yet"),
+        (["run", "-p", "80:eighty", "busybox"], 125, "invalid containerPort: eighty"),
+        (["run", "--ip", "10.0.0.9", "busybox"], 125, "supported on user defined networks only"),
         (["run", "--network", "mynet", "busybox"], 125, "network mynet not found"),
         (["run", "UPPER"], 125, "must be lowercase"),
         (["run", "-m", "1m", "busybox"], 125, "Minimum memory limit allowed is 6MB"),
@@ -156,7 +157,10 @@ def test_with_rm_nothing_stays_even_when_it_never_started(minidock: Cli) -> None
         (["frobnicate"], 1, "'frobnicate' is not a minidock command"),
         (["container", "frob"], 1, "'container frob' is not a minidock command"),
         (["build", "."], 1, "not yet: 'build' comes with lessons 07 and 08"),
-        (["network", "ls"], 1, "not yet: 'network'"),
+        (["network", "inspect", "nope"], 1, "network nope not found"),
+        (["network", "rm", "bridge"], 1, "bridge is a pre-defined network and cannot be removed"),
+        (["network", "create", "host"], 1, "operation is not permitted on predefined host network"),
+        (["port", "nope"], 1, "No such container: nope"),
         (["--nosuch"], 1, "unknown flag: --nosuch"),
     ],
 )
@@ -232,7 +236,7 @@ def test_ps_filters(minidock: Cli) -> None:
     assert names("ancestor=other") == set()
     assert names("before=over") == {"made"}
     assert names("since=over") == {"up"}
-    assert names("network=none", "status=running") == {"up"}
+    assert names("network=bridge", "status=running") == {"up"}
     assert minidock("ps", "-q", "-f", "status=exited").stdout.strip()  # without -a, too
     assert len(ids(minidock, "-n", "2")) == 2
     assert minidock("ps", "-l", "--format", "{{.Names}}").stdout == "up\n"

@@ -124,10 +124,6 @@ def test_a_bad_environment_file_names_its_line(tmp_path: Any, line: str, why: st
 @pytest.mark.parametrize(
     "words",
     [
-        ["-p", "80:80"],
-        ["-P"],
-        ["--link", "a"],
-        ["--dns", "1.1.1.1"],
         ["--volumes-from", "x"],
         ["--gpus", "all"],
     ],
