@@ -91,10 +91,10 @@ class Relay:
         there, back = self._flows
         for flow, other in ((there, back), (back, there)):
             events = (READ if flow.hungry else 0) | (WRITE if other.waiting else 0)
-            self._loop.watch(flow.source.fileno(), events, self._move if events else self._hung_up)
-
-    def _hung_up(self, _: int) -> None:
-        self._close()
+            if events:
+                self._loop.watch(flow.source.fileno(), events, self._move)
+            else:  # else the end of a connection would be reported again and again, while its bytes wait here
+                self._loop.forget(flow.source.fileno())
 
     def _close(self) -> None:
         if self._open:
