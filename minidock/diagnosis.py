@@ -50,6 +50,7 @@ def machine(config: Config) -> Iterator[Finding]:
     yield _seccomp()
     yield _network_filter()
     yield _forwarding()
+    yield _settings(config.root)
     yield _init()
     yield _disk(config.root)
     yield from _mirrors(config)
@@ -215,9 +216,23 @@ def _forwarding() -> Finding:
                 "warn",
                 "forwarding",
                 "iptables drops forwarded packets (a Docker on this host does that)",
-                "Bridge networks will open their own way; --network none and host are not affected.",
+                "Bridge networks open their own way there when they are made. If the other came later: "
+                "minidock network rm, and create it again.",
             )
     return Finding("ok", "forwarding", "no rule drops forwarded packets")
+
+
+def _settings(root: Path) -> Finding:
+    """What minidock changed on the whole machine."""
+    from minidock.containers import bridges
+
+    changed = bridges.changed(root)
+    if not changed:
+        return Finding("ok", "settings", "none of the machine is changed")
+    shown = ", ".join(f"{name} was {value}" for name, value in changed.items())
+    return Finding(
+        "ok", "settings", shown, "Containers need it to reach others; `minidock reset` sets it back."
+    )
 
 
 def _init() -> Finding:

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from minidock import files
+from minidock import files, network_leftovers
 from minidock.containers import state
 from minidock.containers.state import ALIVE, Container
 from minidock.errors import MinidockError
@@ -30,7 +30,7 @@ OURS = (
 class Leftover:
     """One thing that should not be there any more."""
 
-    kind: str  # container, cgroup, mount, file
+    kind: str  # container, cgroup, mount, file, bridge, …
     what: str
     path: str = ""
 
@@ -70,6 +70,8 @@ def find(root: Path) -> Iterator[Leftover]:
             yield Leftover("cgroup", "cgroup without a living container", directory)
     for mount in _mounts(root):
         yield Leftover("mount", "mounted on the host", mount)
+    for kind, what, where in network_leftovers.find(root):
+        yield Leftover(kind, what, where)
 
 
 def _directories(root: Path) -> list[Container]:
@@ -114,6 +116,7 @@ def reset(root: Path, *, keep_images: bool = False) -> list[str]:
     for target in _mounts(root):
         syscalls.umount(target, syscalls.MNT_DETACH)
         done.append(f"mount {target}")
+    done += network_leftovers.clear(root)
     if containers:
         done.insert(0, f"{len(containers)} container{'s' if len(containers) != 1 else ''}")
     images = ("images", "layers", "images.lock")

@@ -75,8 +75,8 @@ def bear(
 ) -> Born:
     """Start the container's first process, which enters *cgroup*.
 
-    *plug* is called with its pid while it builds its root; it waits until that is done. Raises what the
-    child reports; then nothing of it is left.
+    *plug* is called with a descriptor of its network namespace while it builds its root; it waits until
+    that is done. Raises what the child reports; then nothing of it is left.
     """
     spec = container.spec
     make, joins = _namespaces(container)
@@ -102,9 +102,17 @@ def bear(
     if pid == 0:
         child.live(birth)
     theirs.close()
-    for descriptor in (birth.launch, birth.shim, *(descriptor for _, descriptor in joins)):
-        os.close(descriptor)
-    return _deliver(pid, ours, ends, spec.arguments[0], plug)
+    network = next((descriptor for kind, descriptor in joins if kind == "net"), None)
+    if network is None:
+        network = os.open(f"/proc/{pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+    else:  # made beforehand: the newborn is perhaps not in it yet
+        network = os.dup(network)
+    try:
+        for descriptor in (birth.launch, birth.shim, *(descriptor for _, descriptor in joins)):
+            os.close(descriptor)
+        return _deliver(pid, ours, ends, spec.arguments[0], (lambda: plug(network)) if plug else None)
+    finally:
+        os.close(network)
 
 
 def join(
@@ -164,15 +172,13 @@ def _clone(flags: int, pid_namespace: int | None) -> int:
     return pid
 
 
-def _deliver(
-    pid: int, ours: Channel, ends: Ends, name: str, plug: Callable[[int], None] | None = None
-) -> Born:
+def _deliver(pid: int, ours: Channel, ends: Ends, name: str, plug: Callable[[], None] | None = None) -> Born:
     """See the newborn through to its exec, or bury it and raise what it reports."""
     ends.close_inside()
     try:
         pidfd = syscalls.pidfd_open(pid)
         if plug is not None:
-            plug(pid)
+            plug()
             ours.network_stands()
         news = ours.listen()
         recorder = trace.current()

@@ -90,7 +90,7 @@ def let_through(root: Path, *, ipv6: bool) -> None:
     if ipv6:
         changes[_FORWARD6] = "1"
         # A router ignores what other routers announce, and would lose its own way out: 2 says, listen still.
-        for name in os.listdir("/proc/sys/net/ipv6/conf"):
+        for name in set(os.listdir("/proc/sys/net/ipv6/conf")) - {"all", "default", "lo"}:
             if _read(f"net.ipv6.conf.{name}.accept_ra") == "1":
                 changes[f"net.ipv6.conf.{name}.accept_ra"] = "2"
     before = {name: _read(name) for name, value in changes.items() if _read(name) != value}

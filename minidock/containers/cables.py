@@ -93,12 +93,12 @@ class Cables:
         self._doors = ports.hold(endpoint, ports.wanted(self._container.spec), known.values())
         endpoint.ports = [door.port for door in self._doors]
 
-    def plug(self, pid: int) -> None:
-        """Lay the cables into the network of process *pid*, publish the ports, start the name server."""
+    def plug(self, namespace: int) -> None:
+        """Lay the cables into a network namespace, publish the ports, start the name server."""
         places = self._places()
         waiting = self._publish(places)
         try:
-            with _network_of(pid) as namespace, Netlink() as host, Netlink(namespace) as box:
+            with Netlink() as host, Netlink(namespace) as box:
                 net.link_up(box, _LOOPBACK)
                 for place in places:
                     self._lay(place, host, box, namespace)
@@ -243,7 +243,7 @@ class Cables:
             return
         with contextlib.suppress(MinidockError, OSError):
             root, identifier = self._container.root, self._container.id
-            with networks.locked(root) as known, Netlink() as host:
+            with networks.locked(root, make=False) as known, Netlink() as host:
                 for network in known.values():
                     endpoint = network.endpoints.pop(identifier, None)
                     if endpoint is not None:

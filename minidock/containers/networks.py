@@ -126,9 +126,13 @@ def is_bridge_of(root: Path, name: str) -> bool:
 
 
 @contextmanager
-def locked(root: Path) -> Iterator[dict[str, Network]]:
-    """Be the only one who changes networks in *root*; yields them by name, freed of the dead."""
-    (root / "networks").mkdir(parents=True, exist_ok=True, mode=0o700)
+def locked(root: Path, *, make: bool = True) -> Iterator[dict[str, Network]]:
+    """Be the only one who changes networks in *root*; yields them by name, freed of the dead.
+
+    Without *make*: raises FileNotFoundError where *root* has no networks any more.
+    """
+    if make:
+        (root / "networks").mkdir(parents=True, exist_ok=True, mode=0o700)
     with files.lock(root / "networks" / ".lock"):
         networks = load(root)
         sweep(root, networks)
@@ -170,19 +174,17 @@ def find(networks: dict[str, Network], text: str) -> Network:
 
 def forget_dead(root: Path) -> None:
     """Clear away what killed shims left in the networks of *root*."""
-    if (root / "networks").exists():
-        with locked(root):
-            pass
+    with contextlib.suppress(FileNotFoundError), locked(root, make=False):
+        pass
 
 
 def rename(root: Path, identifier: str, name: str) -> None:
     """Let a running container be found under its new name."""
-    if (root / "networks").exists():
-        with locked(root) as known:
-            for network in known.values():
-                if identifier in network.endpoints:
-                    network.endpoints[identifier].name = name
-                    save(root, network)
+    with contextlib.suppress(FileNotFoundError), locked(root, make=False) as known:
+        for network in known.values():
+            if identifier in network.endpoints:
+                network.endpoints[identifier].name = name
+                save(root, network)
 
 
 def sweep(root: Path, networks: dict[str, Network]) -> None:

@@ -102,8 +102,8 @@ def echo(host: str, port: int) -> bytes:
 def udp_server(pid: int, port: int) -> Iterator[None]:
     """A server in the network of process *pid* that sends everything back in capitals."""
     program = (
-        "import socket; s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.bind(('0.0.0.0', %d))\n"
-        "while True: m, a = s.recvfrom(4096); s.sendto(m.upper(), a)" % port
+        f"import socket; s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.bind(('0.0.0.0', {port}))\n"
+        "while True: m, a = s.recvfrom(4096); s.sendto(m.upper(), a)"
     )
     server = subprocess.Popen(["nsenter", "-t", str(pid), "-n", sys.executable, "-c", program])
     try:
