@@ -5,11 +5,14 @@ from __future__ import annotations
 import contextlib
 import os
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from minidock.containers import state, wiring
 from minidock.containers.wiring import Attachment
 from minidock.errors import Conflict, InvalidInput, MinidockError, NotFound
+
+if TYPE_CHECKING:
+    from minidock.network_view import Node
 
 Json = dict[str, Any]
 
@@ -165,6 +168,12 @@ class NetworkVerbs:
 
     def _id_of(self, text: str) -> str:
         return state.find(self.root, text).id
+
+    def network_view(self) -> Node:
+        """Namespaces, cables, bridges, rules and ports as the kernel has them now: a tree to draw."""
+        from minidock import network_view
+
+        return network_view.view(self.root)
 
     def ports(self, text: str) -> list[Json]:
         """The published ports of a container: port, protocol, host, host_port; none while it does not run."""

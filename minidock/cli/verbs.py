@@ -57,7 +57,7 @@ _OF_CONTAINERS = (
     "attach create diff exec export kill logs pause port rename restart rm run start stats stop top unpause "
     "update wait"
 )
-_OF_NETWORKS = "connect create disconnect inspect ls prune rm"
+_OF_NETWORKS = "connect create disconnect inspect ls prune rm show"
 _OF_IMAGES = "history import load pull push save tag"
 # "container ls" -> the verb that does it
 GROUPS: dict[str, dict[str, str]] = {
@@ -90,10 +90,8 @@ GROUP_VERBS = {
     "image inspect": "inspecting",
     "container prune": "system",
     "image prune": "system",
-    **{
-        f"network {name}": "network"
-        for name in ["connect", "create", "disconnect", "inspect", "ls", "prune", "rm"]
-    },
+    **{f"network {name}": "network" for name in _OF_NETWORKS.split()},
+    "network show": "network_show",
 }
 GROUP_SUMMARIES = {
     "container": "Manage containers",

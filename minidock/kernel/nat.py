@@ -142,6 +142,38 @@ def exists(table: str) -> bool:
     return True
 
 
+def elements(table: str) -> dict[str, list[tuple[str, str]]]:
+    """What stands in the table's sets and maps, as the kernel has it: ``{"published": [("tcp 80", "…")]}``.
+
+    Raises MinidockError when there is no such table. Unrecorded, as every look.
+    """
+    import json
+    import subprocess
+
+    listed = subprocess.run(
+        [_program(), "-j", "list", "table", "inet", table], capture_output=True, text=True
+    )
+    if listed.returncode:
+        raise MinidockError(f"nft: {listed.stderr.strip().partition(chr(10))[0]}")
+    found: dict[str, list[tuple[str, str]]] = {}
+    for each in json.loads(listed.stdout)["nftables"]:
+        held = each.get("map") or each.get("set")
+        for entry in (held or {}).get("elem", []):
+            key, value = entry if "map" in each else (entry, "")
+            found.setdefault(held["name"], []).append((_told(key), _told(value)))
+    return found
+
+
+def _told(value: object) -> str:
+    """An element of nft's JSON as text: ``tcp 80``, ``172.17.0.2:80``, ``172.17.0.0/16``."""
+    if isinstance(value, dict) and "concat" in value:
+        parts = [str(part) for part in value["concat"]]
+        return ":".join(parts) if len(parts) == 2 and "." in parts[0] else " ".join(parts)
+    if isinstance(value, dict) and "prefix" in value:
+        return f"{value['prefix']['addr']}/{value['prefix']['len']}"
+    return str(value)
+
+
 def run(script: str) -> None:
     """Give *script* to the program nft. Raises KernelError when it is missing or the kernel refuses."""
     Pending(script).finish()

@@ -358,7 +358,10 @@ def test_beside_a_firewall_that_drops_what_is_forwarded(lan):
         subprocess.run(["iptables", *words.split()], check=True)
     with outside() as internet:
         web = lan.web(publish=["8080:80"])
-        assert elsewhere(internet, "curl -s -m 5 http://198.51.100.1:8080/name").stdout.strip() == web.id[:12]
+        assert (
+            elsewhere(internet, "timeout 5 busybox wget -qO- http://198.51.100.1:8080/name").stdout.strip()
+            == web.id[:12]
+        )
         assert lan.box.exec(web, "ping", "-c", "1", "-W", "5", "198.51.100.2").code == 0
         bridge = networks.load(lan.root)["bridge"].bridge
         lifecycle.remove(web, force=True)
