@@ -16,6 +16,7 @@ _NEEDED = {
     "move_mount mount_setattr bpf",
     "CAP_SYS_CHROOT": "chroot",
     "CAP_MKNOD": "mknod",
+    "CAP_NET_ADMIN": "nft RTM_NEWLINK RTM_DELLINK RTM_SETLINK RTM_NEWADDR RTM_NEWROUTE",
     "CAP_KILL": "kill pidfd_send_signal",
     "CAP_SETGID": "setgroups setresgid",
     "CAP_SETUID": "setresuid",

@@ -1,7 +1,7 @@
 """What the errno tutor looks at: one refused call, and the machine on which it was refused.
 
 The causes themselves stand in `causes_mounts.py`, `causes_processes.py`,
-`causes_programs.py`. A cause is a function that
+`causes_programs.py`, `causes_networks.py`. A cause is a function that
 answers (cause, hint) when what it finds on the machine proves it, and None otherwise.
 """
 

@@ -168,7 +168,9 @@ def _told(value: object) -> str:
     """An element of nft's JSON as text: ``tcp 80``, ``172.17.0.2:80``, ``172.17.0.0/16``."""
     if isinstance(value, dict) and "concat" in value:
         parts = [str(part) for part in value["concat"]]
-        return ":".join(parts) if len(parts) == 2 and "." in parts[0] else " ".join(parts)
+        if len(parts) == 2 and ("." in parts[0] or ":" in parts[0]):
+            return f"[{parts[0]}]:{parts[1]}" if ":" in parts[0] else ":".join(parts)
+        return " ".join(parts)
     if isinstance(value, dict) and "prefix" in value:
         return f"{value['prefix']['addr']}/{value['prefix']['len']}"
     return str(value)

@@ -12,10 +12,10 @@ from typing import Any
 
 # Imported for the causes that they register, asked in this order.
 from minidock.kernel import causes_processes, causes_programs  # isort: skip
-from minidock.kernel import causes_mounts  # isort: skip
+from minidock.kernel import causes_mounts, causes_networks  # isort: skip
 from minidock.kernel.evidence import CAUSES, Question
 
-KNOWN = (causes_processes, causes_programs, causes_mounts)
+KNOWN = (causes_processes, causes_programs, causes_mounts, causes_networks)
 
 
 def explain(
