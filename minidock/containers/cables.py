@@ -239,8 +239,12 @@ class Cables:
     def release(self) -> None:
         """Give back everything: addresses, ports, cables. Nobody waits for it any more."""
         self._close_doors()
+        if self._names is not None:
+            self._names.close()
+            self._names = None
         if not self._reserved:
             return
+        self._reserved = False
         with contextlib.suppress(MinidockError, OSError):
             root, identifier = self._container.root, self._container.id
             with networks.locked(root, make=False) as known, Netlink() as host:

@@ -440,3 +440,18 @@ def test_two_roots_do_not_meet(lan, make_root):
     assert mine.blocks[0].subnet != theirs.blocks[0].subnet
     assert mine.bridge != theirs.bridge
     assert networks.table(lan.root) != networks.table(other)
+
+
+def test_a_container_that_starts_again_has_its_place_again(lan, until):
+    """A restart policy: between two lives nothing is held, and the next has name server, cable and port."""
+    lan.network_create("app")
+    script = "trap 'exit 1' TERM; while :; do sleep 1 & wait $!; done"
+    wishes = lan.wishes("app", publish=["8080:80"])
+    service = lan.box.start("sh", "-c", script, name="service", restart_policy="always", **wishes)
+    first = lan.endpoint(service, "app")
+    os.kill(service.state().pid, signal.SIGKILL)
+    until(lambda: service.state().restart_count == 1 and service.status() == "running", "the restart")
+    assert lan.endpoint(service, "app").ip == first.ip
+    assert lan.endpoint(service, "app").cable != first.cable
+    assert lookup(lan, service, "service") == {first.ip}
+    assert lan.port(service) == 8080
