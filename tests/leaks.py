@@ -86,6 +86,11 @@ def cgroup_parent_of(root: Path) -> str:
     return f"minidock-{zlib.crc32(str(root).encode()):08x}"
 
 
+def bridge_prefix_of(root: Path) -> str:
+    """What the names of the bridges of *root* begin with (the same rule as the engine's)."""
+    return f"md{zlib.crc32(str(root).encode()):08x}-"
+
+
 def cgroup_directories() -> list[Path]:
     """Top-level cgroups of every hierarchy mounted here."""
     hierarchies = [
@@ -194,6 +199,7 @@ def compare(before: Snapshot, base: Path) -> list[str]:
     strict = os.environ.get("MINIDOCK_LEAKS") == "strict"
     roots = _roots(base)
     marks = {cgroup_parent_of(root): test for root, test in roots.items()}
+    marks |= {bridge_prefix_of(root): test for root, test in roots.items()}
     marks |= {str(root): test for root, test in roots.items()} | {str(base): ""}
     _drop_empty_cgroups(before, marks, strict)
     deadline = time.monotonic() + PATIENCE

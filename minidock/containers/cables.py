@@ -246,17 +246,9 @@ class Cables:
             return
         self._reserved = False
         with contextlib.suppress(MinidockError, OSError):
-            root, identifier = self._container.root, self._container.id
-            with networks.locked(root, make=False) as known, Netlink() as host:
-                for network in known.values():
-                    endpoint = network.endpoints.pop(identifier, None)
-                    if endpoint is not None:
-                        networks.save(root, network)
-                        networks.withdraw(root, known, endpoint.ports)
-                        # Another container may share the network namespace, and keep it with its cable.
-                        index = net.index_of(host, endpoint.cable)
-                        if index:
-                            net.remove_link(host, index)
+            root = self._container.root
+            with networks.locked(root, make=False) as known:
+                networks.evict(root, known, {self._container.id})
 
 
 @contextmanager

@@ -20,8 +20,9 @@ from typing import Any
 from minidock import files
 from minidock.config import DEFAULT_ROOT
 from minidock.containers.wiring import DEFAULT
-from minidock.errors import InvalidInput, MinidockError, NotFound
-from minidock.kernel import nat
+from minidock.errors import InvalidInput, KernelError, MinidockError, NotFound
+from minidock.kernel import nat, net
+from minidock.kernel.netlink import Netlink
 
 BRIDGE_NAME = "com.docker.network.bridge.name"
 MTU = "com.docker.network.driver.mtu"
@@ -188,16 +189,33 @@ def rename(root: Path, identifier: str, name: str) -> None:
 
 
 def sweep(root: Path, networks: dict[str, Network]) -> None:
-    """Take out what killed shims left: their endpoints, and the ports published for them."""
-    lost: list[nat.Port] = []
-    for network in networks.values():
-        dead = [key for key in network.endpoints if not files.is_locked(_lock_of(root, key))]
-        for key in dead:
-            lost += network.endpoints.pop(key).ports
-        if dead:
+    """Take out what killed shims left: their endpoints, cables, and the ports published for them."""
+    dead = {
+        key
+        for network in networks.values()
+        for key in network.endpoints
+        if not files.is_locked(_lock_of(root, key))
+    }
+    if dead:
+        evict(root, networks, dead)
+
+
+def evict(root: Path, networks: dict[str, Network], containers: set[str]) -> None:
+    """Take containers out of all networks, with their ports and cables. The lock is held."""
+    with Netlink() as door:
+        for network in networks.values():
+            leaving = [network.endpoints.pop(key) for key in containers & network.endpoints.keys()]
+            if not leaving:
+                continue
             save(root, network)
-    if lost:
-        withdraw(root, networks, lost)
+            withdraw(root, networks, [port for endpoint in leaving for port in endpoint.ports])
+            for endpoint in leaving:
+                # The kernel does it when the network namespace goes. But another container may share that,
+                # and would keep using an address that is soon somebody else's.
+                index = net.index_of(door, endpoint.cable)
+                if index:
+                    with contextlib.suppress(KernelError):  # the kernel was quicker
+                        net.remove_link(door, index)
 
 
 def _lock_of(root: Path, identifier: str) -> Path:

@@ -286,6 +286,16 @@ def test_another_containers_network(lan):
         lan.wishes(f"container:{web.id}", publish=["80"])
 
 
+def test_who_shares_the_network_of_one_that_ended_loses_the_cable(lan, until):
+    """Else its address, given to the next, would be there twice."""
+    web = lan.web(name="web")
+    address = lan.endpoint(web).ip
+    sharing = lan.start("sleep", "1000", network=f"container:{web.id}")
+    lifecycle.kill(web)
+    until(lambda: "eth0" not in lan.box.exec(sharing, "ip", "link").text, "the cable to go")
+    assert lan.endpoint(lan.start("sleep", "1000")).ip == address
+
+
 def test_a_network_in_use_stays_and_an_unused_one_goes(lan):
     lan.network_create("app")
     bridge = networks.load(lan.root)["app"].bridge
@@ -409,7 +419,7 @@ def test_many_at_once_share_nothing_but_the_network(lan, until):
         lifecycle.kill(container)
     until(lambda: not networks.load(lan.root)["app"].endpoints, "all endpoints to go", seconds=60)
     assert "tcp . 3" not in nft("list", "ruleset")
-    assert "veth" not in ip("link")
+    until(lambda: "veth" not in ip("link"), "the cables to go")
 
 
 def test_doctor_names_what_was_left_and_reset_removes_it(lan, until):
