@@ -32,11 +32,12 @@ SIGKILL = 9
 def create(root: Path, spec: Spec) -> Container:
     """Write a new container's directory and give it its name (one is invented when *spec* has none).
 
-    On disk when this returns, unless the container is to remove itself anyway. Raises Conflict when the
-    name is taken, InvalidInput for what could never start.
+    On disk when this returns, unless the container is not to outlive what goes on now. Raises Conflict
+    when the name is taken, InvalidInput for what could never start.
     """
     checks.check(spec)
     container = Container(root, spec.id, spec)
+    durable = not (spec.auto_remove or spec.owner)
     with state.names_lock(root):
         if not spec.name:
             spec.name = names.generate(lambda name: state.named(root, name) is not None)
@@ -44,13 +45,13 @@ def create(root: Path, spec: Spec) -> Container:
         try:
             for directory in ("upper", "work", "merged"):
                 (making / directory).mkdir(mode=0o755)
-            files.write_json(making / "config.json", spec.to_json(), sync=not spec.auto_remove)
+            files.write_json(making / "config.json", spec.to_json(), sync=durable)
             state.claim(root, spec.name, spec.id)
             os.rename(making, container.directory)
         except BaseException:
             files.remove_tree(making)
             raise
-        if not spec.auto_remove:
+        if durable:
             files.sync_directory(root / "containers")
             files.sync_directory(root / "names")
     container.note("create")

@@ -85,7 +85,7 @@ class Spec:
     name: str
     image: str  # as the user typed it
     image_id: str  # "sha256:…", the digest of the image's config
-    layers: list[str]  # diff ids, bottom first
+    layers: list[str]  # diff ids, bottom first; of a layer that a build just made, the path of its tree
     created: str
     arguments: list[str]  # entrypoint + command: what is executed
     entrypoint: list[str] = field(default_factory=list)
@@ -120,6 +120,8 @@ class Spec:
     health_check: dict[str, Any] = field(default_factory=dict)  # as in an image's config; see health.py
     exposed_ports: list[str] = field(default_factory=list)  # "80/tcp"
     volumes: list[str] = field(default_factory=list)  # VOLUME paths of the image
+    # Of a build's container: the directory whose lock the builder holds. It lives no longer than that.
+    owner: str = ""
     student_layers: str = ""  # absolute MINIDOCK_LAYERS, recorded because sudo strips the environment
 
     def to_json(self) -> dict[str, Any]:

@@ -176,6 +176,9 @@ def containers(root: Path, on_damage: Callable[[MinidockError], None] | None = N
             with contextlib.suppress(NotFound):  # removed between the listing and now
                 reconcile(container)
                 try:
+                    if abandoned(container.spec) and not container.alive():
+                        _remove_abandoned(container)
+                        continue
                     found.append((container.spec.created, container))
                 except MinidockError as error:
                     if not isinstance(error, NotFound) and on_damage is not None:
@@ -341,6 +344,17 @@ def _finish_removal(root: Path, parting: Path) -> None:
         pass
     finally:
         os.close(descriptor)
+
+
+def abandoned(spec: Spec) -> bool:
+    """Whether the build that made this container for one of its steps is gone: nobody holds its lock."""
+    return bool(spec.owner) and not files.is_locked(Path(spec.owner) / "lock")
+
+
+def _remove_abandoned(container: Container) -> None:
+    with contextlib.suppress(NotFound), container.lock():
+        clear(container)
+        files.remove_tree(vanish(container))
 
 
 def reconcile(container: Container) -> None:
