@@ -18,15 +18,17 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from minidock import config as configuration
+from minidock.build_verbs import BuildVerbs
 from minidock.config import Config
 from minidock.containers import state
 from minidock.containers.state import Container
 from minidock.errors import Conflict, MinidockError
-from minidock.image_verbs import ImageVerbs, Json, Progress
+from minidock.image_verbs import Json, Progress
 from minidock.life_verbs import LifeVerbs
 
 if TYPE_CHECKING:
     from minidock.activity import Usage as Activity
+    from minidock.build.events import Event as BuildEvent  # noqa: F401  (for the faces)
     from minidock.capture import Result as Result
     from minidock.containers.log_reader import Entry
     from minidock.containers.streams import Streams as Streams  # for the faces
@@ -61,7 +63,7 @@ def parse_filters(texts: Iterable[str]) -> dict[str, list[str]]:
     return selection.parse(texts)
 
 
-class Engine(ImageVerbs, LifeVerbs):
+class Engine(BuildVerbs, LifeVerbs):
     """Every verb over one state root. Cheap to make: nothing is read before it is asked for.
 
     *root* is where images and containers live (default: as config.py says), *layers* a student's
@@ -304,11 +306,11 @@ class Engine(ImageVerbs, LifeVerbs):
 
     def prune_containers(self, filters: dict[str, list[str]] | None = None) -> tuple[list[str], int]:
         """Remove all containers that do not run: (their ids, the bytes they took)."""
-        from minidock import inspection, selection
+        from minidock import files, selection
 
         deleted, freed = [], 0
         for container in selection.prunable(self.containers(), filters or {}):
-            size = inspection.disk_use(container.directory / "upper")
+            size = files.disk_use(container.directory / "upper")
             self.rm(container.id, volumes=False)
             deleted.append(container.id)
             freed += size

@@ -6,13 +6,12 @@ ContainerConfig, MountPoint, NetworkSettings), ImageInspect.
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from minidock import human
+from minidock import files, human
 from minidock.containers import life, timestamps
 from minidock.containers.spec import Mount, Spec
 from minidock.containers.state import Container, State
@@ -61,8 +60,8 @@ def container_json(container: Container, *, size: bool = False) -> Json:
         "NetworkSettings": network_json(spec),
     }
     if size:
-        shown["SizeRw"] = disk_use(directory / "upper")
-        shown["SizeRootFs"] = shown["SizeRw"] + sum(map(disk_use, layer_paths(container)))
+        shown["SizeRw"] = files.disk_use(directory / "upper")
+        shown["SizeRootFs"] = shown["SizeRw"] + sum(map(files.disk_use, layer_paths(container)))
     return shown
 
 
@@ -228,8 +227,8 @@ def summary(container: Container, *, size: bool = False) -> Json:
         "Mounts": [mount_json(mount) for mount in spec.mounts if mount.kind != "tmpfs"],
     }
     if size:
-        shown["SizeRw"] = disk_use(container.directory / "upper")
-        shown["SizeRootFs"] = shown["SizeRw"] + sum(map(disk_use, layer_paths(container)))
+        shown["SizeRw"] = files.disk_use(container.directory / "upper")
+        shown["SizeRootFs"] = shown["SizeRw"] + sum(map(files.disk_use, layer_paths(container)))
     return shown
 
 
@@ -260,25 +259,6 @@ def layer_paths(container: Container) -> list[Path]:
     """The read-only trees under a container, top first, as overlayfs wants them."""
     trees = container.root / "layers"
     return [trees / diff_id.removeprefix("sha256:") for diff_id in reversed(container.spec.layers)]
-
-
-def disk_use(tree: Path) -> int:
-    """Bytes in the files below *tree*; hard links count once, links are not followed."""
-    total, seen = 0, set()
-    stack = [str(tree)]
-    while stack:
-        try:
-            entries = list(os.scandir(stack.pop()))
-        except OSError:
-            continue
-        for entry in entries:
-            status = entry.stat(follow_symlinks=False)
-            if entry.is_dir(follow_symlinks=False):
-                stack.append(entry.path)
-            elif status.st_ino not in seen:
-                seen.add(status.st_ino)
-                total += status.st_size
-    return total
 
 
 # Docker shows every field, also those that the image's config leaves out.

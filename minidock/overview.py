@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import minidock
-from minidock import inspection
+from minidock import files
 from minidock.config import Config
 from minidock.containers.state import Container
 from minidock.images.image import Image
@@ -89,7 +89,7 @@ def disk_usage(images: list[Image], containers: list[Container]) -> list[Usage]:
                 sizes[layer.diff_id] = image.layer_size(layer)
         if image.id in used:
             needed.update(image.diff_ids)
-    written = {each.id: inspection.disk_use(each.directory / "upper") for each in containers}
+    written = {each.id: files.disk_use(each.directory / "upper") for each in containers}
     running = [each for each in containers if each.running()]
     return [
         Usage(
