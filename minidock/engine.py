@@ -28,7 +28,6 @@ from minidock.life_verbs import LifeVerbs
 
 if TYPE_CHECKING:
     from minidock.activity import Usage as Activity
-    from minidock.build.events import Event as BuildEvent  # noqa: F401  (for the faces)
     from minidock.capture import Result as Result
     from minidock.containers.log_reader import Entry
     from minidock.containers.streams import Streams as Streams  # for the faces

@@ -87,7 +87,7 @@ def build(
             shop.save()
     if failure:
         raise failure
-    on_event(ImageWritten(image_id, tuple(names)))
+    on_event(ImageWritten(image_id, tuple(reference.parse(each).familiar for each in names)))
     return image_id
 
 

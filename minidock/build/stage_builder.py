@@ -153,7 +153,7 @@ class StageBuilder:
             shop.tell(CacheHit(name))
         else:
             shop.tell(CacheMiss(name, reason))
-            self._missed = True
+            self._missed = shop.options.use_cache
             layer = make() if make else None
             step = Step(self._now(), question.created_by, layer)
             shop.remember(self.draft, question, step)

@@ -9,6 +9,8 @@ from minidock.errors import MinidockError
 # verb -> the module of minidock.cli that defines it
 VERBS = {
     "attach": "streams",
+    "build": "build",
+    "commit": "build",
     "create": "run",
     "df": "system",
     "diff": "inspecting",
@@ -53,10 +55,10 @@ VERBS = {
     "wait": "lifecycle",
 }
 _OF_CONTAINERS = (
-    "attach create diff exec export kill logs pause rename restart rm run start stats stop top unpause "
-    "update wait"
+    "attach commit create diff exec export kill logs pause rename restart rm run start stats stop top "
+    "unpause update wait"
 )
-_OF_IMAGES = "history import load pull push save tag"
+_OF_IMAGES = "build history import load pull push save tag"
 # "container ls" -> the verb that does it
 GROUPS: dict[str, dict[str, str]] = {
     "container": {
@@ -76,24 +78,24 @@ GROUPS: dict[str, dict[str, str]] = {
         "inspect": "image inspect",
         "prune": "image prune",
     },
+    "builder": {"build": "build", "prune": "builder prune"},
     "system": {"df": "df", "events": "events", "info": "info", "prune": "prune"},
 }
 GROUP_VERBS = {
     "container inspect": "inspecting",
     "image inspect": "inspecting",
+    "builder prune": "build",
     "container prune": "system",
     "image prune": "system",
 }
 GROUP_SUMMARIES = {
+    "builder": "Manage builds",
     "container": "Manage containers",
     "image": "Manage images",
     "system": "Manage minidock",
 }
 # Verbs of Docker whose engine is not built yet.
 LATER = {
-    "build": "lessons 07 and 08",
-    "builder": "lessons 07 and 08",
-    "commit": "lesson 08",
     "compose": "lesson 13",
     "cp": "lesson 10",
     "network": "lesson 11",
