@@ -366,10 +366,10 @@ class Engine(BuildVerbs, LifeVerbs):
         return overview.info(self.config, self.images(), self.containers(), self.layers)
 
     def df(self) -> list[Usage]:
-        """What images and containers take on disk."""
+        """What images, containers and the build cache take on disk."""
         from minidock import overview
 
-        return overview.disk_usage(self.images(), self.containers())
+        return overview.disk_usage(self.root, self.images(), self.containers())
 
     def doctor(self) -> Iterator[Finding]:
         """Is this machine able to run containers? One finding after the other, as they are made."""

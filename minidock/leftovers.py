@@ -44,7 +44,10 @@ def find(root: Path) -> Iterator[Leftover]:
         elif container.state().status in ALIVE:
             yield Leftover("container", f"{container.id[:12]}: its shim was killed", str(container.directory))
         try:
-            container.spec  # noqa: B018 (reads it)
+            if state.abandoned(container.spec) and not container.alive():
+                yield Leftover(
+                    "container", f"{container.id[:12]}: its build was killed", str(container.directory)
+                )
         except MinidockError as error:
             yield Leftover("container", error.message, str(container.directory))
         if not container.alive() and (container.directory / "shim.sock").exists():

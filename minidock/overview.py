@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import platform
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import minidock
 from minidock import files
+from minidock.build import cache
 from minidock.config import Config
 from minidock.containers.state import Container
 from minidock.images.image import Image
@@ -78,8 +80,11 @@ def _operating_system() -> str:
         return "Linux"
 
 
-def disk_usage(images: list[Image], containers: list[Container]) -> list[Usage]:
-    """What each kind of thing takes. Layers shared by several images count once."""
+def disk_usage(root: Path, images: list[Image], containers: list[Container]) -> list[Usage]:
+    """What each kind of thing takes. Layers shared by several images count once.
+
+    The build cache takes the layers that no image has, and what ``RUN --mount=type=cache`` kept.
+    """
     used = {container.spec.image_id for container in containers}
     sizes: dict[str, int] = {}
     needed: set[str] = set()
@@ -91,6 +96,9 @@ def disk_usage(images: list[Image], containers: list[Container]) -> list[Usage]:
             needed.update(image.diff_ids)
     written = {each.id: files.disk_use(each.directory / "upper") for each in containers}
     running = [each for each in containers if each.running()]
+    cached = cache.layers(root)
+    only_cached = {diff_id: size for diff_id, size in cached.items() if diff_id not in sizes}
+    kept = sum(only_cached.values()) + cache.kept_by_mounts(root)
     return [
         Usage(
             "Images",
@@ -106,4 +114,5 @@ def disk_usage(images: list[Image], containers: list[Container]) -> list[Usage]:
             sum(written.values()),
             sum(written.values()) - sum(written[each.id] for each in running),
         ),
+        Usage("Build Cache", cache.count(root), 0, kept, kept),
     ]

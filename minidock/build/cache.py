@@ -23,7 +23,7 @@ from pathlib import Path
 from minidock import files, human
 from minidock.build.draft import Draft, Step
 from minidock.errors import MinidockError
-from minidock.images.image import Image, Layer
+from minidock.images.image import Image, Layer, unpacked_size
 
 _MOST_FILES = 20_000  # names whose digests a record keeps, to say which of them changed
 _SHOWN = 60  # characters of an instruction in a reason
@@ -183,23 +183,27 @@ def directory(root: Path) -> Path:
 
 def roots(root: Path) -> Iterator[str]:
     """The digests and diff ids that the records name: the store keeps them."""
-    for each in directory(root).glob("*") if directory(root).is_dir() else ():
-        for record in _records(each):
-            layer = record.get("layer")
-            if isinstance(layer, dict):
-                yield str(layer.get("digest"))
-                yield str(layer.get("diff_id"))
+    for record in _all_records(root):
+        layer = record.get("layer")
+        if isinstance(layer, dict):
+            yield str(layer.get("digest"))
+            yield str(layer.get("diff_id"))
 
 
 def layers(root: Path) -> dict[str, int]:
-    """Compressed bytes of every layer that the cache names, by diff id."""
+    """The layers that the records name, by diff id, and the bytes of their files."""
     found: dict[str, int] = {}
-    for each in directory(root).glob("*") if directory(root).is_dir() else ():
-        for record in _records(each):
-            layer = record.get("layer")
-            if isinstance(layer, dict):
-                found[str(layer["diff_id"])] = int(layer["size"])
+    for record in _all_records(root):
+        layer = record.get("layer")
+        if isinstance(layer, dict):
+            unpacked = unpacked_size(root / "layers", str(layer["diff_id"]))
+            found[str(layer["diff_id"])] = int(layer["size"]) if unpacked is None else unpacked
     return found
+
+
+def kept_by_mounts(root: Path) -> int:
+    """Bytes that ``RUN --mount=type=cache`` keeps."""
+    return sum(files.disk_use(path) for path in (root / "cache" / "mounts").glob("*") if path.is_dir())
 
 
 def count(root: Path) -> int:
@@ -210,10 +214,15 @@ def count(root: Path) -> int:
 def clear(root: Path) -> tuple[int, int]:
     """Forget all steps, and what ``RUN --mount=type=cache`` kept: (how many steps, bytes of the latter)."""
     number = count(root)
-    kept = sum(map(files.disk_use, (root / "cache" / "mounts").glob("*-*[0-9]")))
+    kept = kept_by_mounts(root)
     files.remove_tree(root / "cache" / "mounts")
     files.remove_tree(directory(root))
     return number, kept
+
+
+def _all_records(root: Path) -> Iterator[dict[str, object]]:
+    for each in directory(root).glob("*"):
+        yield from _records(each)
 
 
 def _records(where: Path) -> Iterator[dict[str, object]]:

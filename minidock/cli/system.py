@@ -70,7 +70,7 @@ _DF_HEADINGS = {
 
 
 def df(context: Context, values: Values, arguments: list[str]) -> int:
-    """Show what images and containers take on disk."""
+    """Show what images, containers and the build cache take on disk."""
     found = context.engine.df()
     rows = []
     for part in found:
@@ -106,17 +106,20 @@ _UNUSED = "WARNING! This will remove all images without at least one container a
 
 
 def prune(context: Context, values: Values, arguments: list[str]) -> int:
-    """Remove stopped containers and images that nobody needs."""
+    """Remove stopped containers, images that nobody needs, and what builds remember."""
     images = (
         "all images without at least one container associated to them"
         if values["all"]
         else "all dangling images"
     )
-    question = f"WARNING! This will remove:\n  - all stopped containers\n  - {images}\n"
+    everything = ["all stopped containers", images, *([] if values["filter"] else ["all build cache"])]
+    question = "WARNING! This will remove:\n" + "".join(f"  - {each}\n" for each in everything)
     if not confirmed(question, values["force"]):
         return 0
     filters = parse_filters(values["filter"])
     freed = _prune_containers(context, filters) + _prune_images(context, filters, values["all"])
+    if not filters:  # they are for containers and images: a remembered step has no label
+        freed += context.engine.prune_builds()[1]
     print(f"Total reclaimed space: {human.size(freed)}")
     return 0
 
