@@ -14,6 +14,8 @@ from minidock.images.image import Image
 
 if TYPE_CHECKING:
     from minidock.build.events import Event as BuildEvent
+    from minidock.containers.spec import Limits
+    from minidock.images.store import Store
     from minidock.trace import Step
 
 # Docker's flags of build that are limits of the containers, under their names in `create`.
@@ -24,12 +26,13 @@ LIMITS = ["memory", "memory_swap", "cpu_period", "cpu_quota", "cpu_shares", "cpu
 class Built:
     """What a build made. *trace* are the steps that it took, those of its containers apart."""
 
-    image: Image
-    trace: list[Step] = field(default_factory=list, repr=False)
+    id: str
+    trace: list[Step] = field(repr=False)
+    store: Store = field(repr=False)
 
     @property
-    def id(self) -> str:
-        return self.image.id
+    def image(self) -> Image:
+        return self.store.resolve(self.id)
 
 
 def _ignore(_: object) -> None:
@@ -76,11 +79,7 @@ class BuildVerbs(ImageVerbs):
         """
         from minidock import trace
         from minidock.build import builder, options
-        from minidock.limits import wanted as limit_values
 
-        for name in limits:
-            if name not in LIMITS:
-                raise InvalidInput(f"build: unknown option {name!r}", hint=f"Limits: {', '.join(LIMITS)}.")
         arguments = dict(build_args or {})
         if not isinstance(secrets, Mapping):
             secrets = options.read_secrets(secrets)
@@ -96,7 +95,7 @@ class BuildVerbs(ImageVerbs):
             network=self._build_network(network),
             secrets=secrets,
             squash=squash,
-            limits=limit_values(limits),
+            limits=_limits(limits),
             shm_size=shm_size or 64 << 20,
             ulimits=dict(ulimits or {}),
             explain=explain,
@@ -115,7 +114,7 @@ class BuildVerbs(ImageVerbs):
                 on_event,
                 self.layers,
             )
-        return Built(self.store.resolve(image_id), recorder.steps)
+        return Built(image_id, recorder.steps, self.store)
 
     def _build_network(self, network: str) -> str:
         if network in ("", "default", "none", "host"):
@@ -178,6 +177,19 @@ class BuildVerbs(ImageVerbs):
             self.store, container, reference, message=message, author=author, changes=changes, pause=pause
         )
         return self.store.resolve(image_id)
+
+
+def _limits(given: Mapping[str, Any]) -> Limits:
+    for name in given:
+        if name not in LIMITS:
+            raise InvalidInput(f"build: unknown option {name!r}", hint=f"Limits: {', '.join(LIMITS)}.")
+    if not given:
+        from minidock.containers.spec import Limits
+
+        return Limits()
+    from minidock import limits
+
+    return limits.wanted(dict(given))
 
 
 def _fits(image: Image, platform: str) -> bool:

@@ -159,6 +159,7 @@ class _Building:
 
     def _side_by_side(self) -> None:
         """A thread for each stage; each waits until those that it needs are complete."""
+        self._shop.alone = False
         ready = {stage.number: threading.Event() for stage in self._order}
         failures: list[BaseException] = []
 

@@ -91,6 +91,8 @@ class StepDone:
 
 @dataclass(frozen=True, slots=True)
 class StageDone:
+    """All steps of a stage are done; *id* as in StepDone."""
+
     stage: str
     id: str
 
@@ -105,6 +107,8 @@ class Note:
 
 @dataclass(frozen=True, slots=True)
 class ImageWritten:
+    """The image is in the store; *names* as people write them."""
+
     id: str
     names: tuple[str, ...]
 

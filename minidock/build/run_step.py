@@ -81,6 +81,9 @@ def run(
 
     Raises CommandFailed, MinidockError when the container cannot start. The container is gone afterwards.
     """
+    from minidock.containers import shim  # not before a container is needed: it takes 30 ms
+
+    shim.get_ready()  # the shims of all RUNs are forked from here: what is imported now, none of them imports
     options, settings = shop.options, draft.settings
     below = shop.view(draft)
     scratch = shop.new.directory / f"mounts-{os.urandom(4).hex()}"

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -29,6 +30,8 @@ from minidock.images.image import OCI_LAYER, Image, Layer
 from minidock.images.store import Store
 from minidock.images.transaction import LayerTree, Transaction
 
+_LONG = 3.0  # seconds of work that should survive a kill
+
 
 class Stopped(MinidockError):
     """Another stage failed, or the user has had enough: this one is given up."""
@@ -46,9 +49,11 @@ class Workshop:
     on_event: OnEvent
     student_layers: str = ""
     stopped: bool = False
+    alone: bool = True  # no stages side by side: then nobody starts a container while layers move
     _records: list[tuple[Draft, Question, Step]] = field(default_factory=list)
     _told: list[Event] = field(default_factory=list)
     _running: list[Container] = field(default_factory=list)
+    _saved_at: float = field(default_factory=time.monotonic)
     _guard: threading.Lock = field(default_factory=threading.Lock)
 
     def tell(self, event: Event) -> None:
@@ -109,6 +114,7 @@ class Workshop:
         with open(archive, "xb") as file:
             packed = layers.pack_layer(tree, file, newest=self.options.newest)
         self.new.add_blob(archive, packed.digest)
+        self.new.keep(packed.digest)  # also after a save, as the next line does for the tree
         size = files.disk_use(tree)
         if not self.new.keep_layer(packed.diff_id):
             moved = self.new.directory / "trees" / os.urandom(8).hex()
@@ -135,8 +141,13 @@ class Workshop:
         return step, ""
 
     def remember(self, draft: Draft, question: Question, step: Step) -> None:
-        """Note a step for the cache. It is written down with :meth:`save`, once its layer is safe."""
+        """Note a step for the cache. It is written down with :meth:`save`, once its layer is safe.
+
+        That is at the end, but what took long is not left to chance till then.
+        """
         self._records.append((draft, question, step))
+        if self.alone and time.monotonic() - self._saved_at > _LONG:
+            self.save()
 
     def save(self) -> None:
         """Put what was made so far into the store, and the steps into the cache."""
@@ -144,6 +155,7 @@ class Workshop:
         for record in self._records:
             self.cache.remember(*record)
         self._records.clear()
+        self._saved_at = time.monotonic()
 
     # --- containers ------------------------------------------------------------------------------
 

@@ -8,7 +8,6 @@ from typing import Any
 from minidock import human, notation
 from minidock.cli.context import Context, say
 from minidock.cli.flags import Command, Flag, UsageError, Values, boolean, integer, repeated
-from minidock.cli.system import confirmed
 from minidock.errors import InvalidInput
 
 _LIMITS = (
@@ -97,6 +96,8 @@ _BUILDS = "WARNING! This will remove all build cache."
 
 def builder_prune(context: Context, values: Values, arguments: list[str]) -> int:
     """Forget what builds remember."""
+    from minidock.cli.system import confirmed
+
     if not confirmed(_BUILDS, values["force"]):
         return 0
     _, freed = context.engine.prune_builds()

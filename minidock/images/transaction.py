@@ -255,8 +255,19 @@ class Transaction:
     def close(self) -> None:
         """Give up what was not committed, and the leases."""
         with suppress(OSError):
-            files.remove_tree(self.directory)
+            self._remove()
         os.close(self._alive)
+
+    def _remove(self) -> None:
+        try:  # mostly all is empty by now; to import what removes trees takes longer than this
+            for name in os.listdir(self.directory):
+                if name not in ("lock", "keep"):
+                    os.rmdir(self.directory / name)
+            (self.directory / "keep").unlink(missing_ok=True)
+            (self.directory / "lock").unlink()
+            os.rmdir(self.directory)
+        except OSError:
+            files.remove_tree(self.directory)
 
 
 def made_manifest(config: bytes, layers: Sequence[Layer]) -> bytes:
