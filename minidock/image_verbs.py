@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from minidock.images.removal import Removed
     from minidock.images.search import Results
     from minidock.images.transfer import Event
+    from minidock.layer_tree import Tree
 
 Json = dict[str, Any]
 Progress = Callable[["Event"], None]
@@ -165,6 +166,12 @@ class ImageVerbs:
         for image in found:  # of an image with many names, those that were asked for
             image.names = selection.named(image.names, filters or {})
         return [inspection.image_summary(image, used.get(image.id, 0)) for image in found]
+
+    def image_tree(self) -> Tree:
+        """The layers of all local images as a tree, with what each image costs."""
+        from minidock import layer_tree
+
+        return layer_tree.of(self.images())
 
     def history(self, text: str) -> list[Json]:
         """How an image was made, newest step first."""

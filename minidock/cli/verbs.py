@@ -77,6 +77,7 @@ GROUPS: dict[str, dict[str, str]] = {
         "remove": "rmi",
         "inspect": "image inspect",
         "prune": "image prune",
+        "tree": "image tree",
     },
     "builder": {"build": "build", "prune": "builder prune"},
     "system": {"df": "df", "events": "events", "info": "info", "prune": "prune"},
@@ -87,6 +88,7 @@ GROUP_VERBS = {
     "builder prune": "build",
     "container prune": "system",
     "image prune": "system",
+    "image tree": "image_tree",
 }
 GROUP_SUMMARIES = {
     "builder": "Manage builds",
