@@ -16,17 +16,17 @@ import threading
 from collections.abc import Iterable
 from contextlib import suppress
 from contextvars import copy_context
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
 
 from minidock import trace
-from minidock.build import parser, squash, stages
-from minidock.build.cache import Cache
+from minidock.build import cache, parser, squash, stages
 from minidock.build.context import open_context
 from minidock.build.draft import Draft
 from minidock.build.events import ImageWritten, Note, OnEvent
 from minidock.build.instructions import Arg, Instruction
+from minidock.build.known import Known
 from minidock.build.options import Options
 from minidock.build.parser import Dockerfile
 from minidock.build.scope import PREDEFINED, Variables, platform_arguments
@@ -71,10 +71,11 @@ def build(
         scratch = new.directory / "context"
         scratch.mkdir(mode=0o700)
         context, text, name = open_context(source.context, source.dockerfile, scratch, source.stdin)
+        known = Known(cache.digests(store.root, context.root))
         dockerfile = parser.parse(text, name)
         others = _present(store, options.cache_from, on_event)
-        cache = Cache(store.root, others, used=options.use_cache, newest=options.newest)
-        shop = Workshop(store, new, cache, context, options, on_event, student_layers)
+        steps = cache.Cache(store.root, others, used=options.use_cache, newest=options.newest)
+        shop = Workshop(store, new, steps, replace(context, known=known), options, on_event, student_layers)
         building = _Building(shop, dockerfile, find_image)
         try:
             draft = building.run()
@@ -85,6 +86,7 @@ def build(
         # A failing disk must not hide what failed first.
         with suppress(*((MinidockError, OSError) if failure else ())):
             shop.save()
+            known.save()
     if failure:
         raise failure
     on_event(ImageWritten(image_id, tuple(reference.parse(each).familiar for each in names)))

@@ -181,6 +181,12 @@ def directory(root: Path) -> Path:
     return root / "cache" / "build"
 
 
+def digests(root: Path, context: Path) -> Path:
+    """Where the digests of the files in *context* are kept (see known.py)."""
+    name = hashlib.sha256(os.fsencode(os.path.realpath(context))).hexdigest()[:16]
+    return root / "cache" / "digests" / f"{name}.json"
+
+
 def roots(root: Path) -> Iterator[str]:
     """The digests and diff ids that the records name: the store keeps them."""
     for record in _all_records(root):
@@ -216,6 +222,7 @@ def clear(root: Path) -> tuple[int, int]:
     number = count(root)
     kept = kept_by_mounts(root)
     files.remove_tree(root / "cache" / "mounts")
+    files.remove_tree(root / "cache" / "digests")
     files.remove_tree(directory(root))
     return number, kept
 

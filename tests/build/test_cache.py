@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import shutil
+import time
 
 import pytest
+from worlds import wait_for
 
 
 def outcomes(done) -> list[str]:
@@ -171,3 +173,22 @@ def test_cache_from_an_image(three, minidock):
 def test_after_a_failure_the_steps_before_are_remembered(project):
     project.refused("FROM busybox\nRUN echo 1 > /one\nRUN exit 3\n", code=3)
     assert outcomes(project.build("FROM busybox\nRUN echo 1 > /one\nRUN exit 0\n"))[0] == "hit"
+
+
+def test_large_files_are_not_read_again(project, busybox):
+    """Known by inode, size and times. Who sets the time of change back is found out all the same."""
+    large = project.write("large", b"1" * 100_000)
+    os.utime(large, (1, 1))
+    dockerfile = "FROM busybox\nCOPY large /\n"
+    project.build(dockerfile)
+    wait_for(lambda: time.time_ns() - large.stat().st_ctime_ns > 2_000_000_000, what="the file to be old")
+    project.build(dockerfile)
+    (noted,) = (busybox / "cache/digests").iterdir()
+    assert f":{large.stat().st_ino}" in noted.read_text()
+    with open(large, "r+b") as file:
+        file.write(b"2")
+    os.utime(large, (1, 1))
+    assert outcomes(project.build(dockerfile)) == ["large changed"]
+    assert project.run("head", "-c2", "/large") == "21"
+    noted.write_text("{damaged")
+    assert outcomes(project.build(dockerfile)) == ["hit"]
