@@ -155,7 +155,7 @@ def test_with_rm_nothing_stays_even_when_it_never_started(minidock: Cli) -> None
         (["history", "nope"], 1, "No such image: nope"),
         (["frobnicate"], 1, "'frobnicate' is not a minidock command"),
         (["container", "frob"], 1, "'container frob' is not a minidock command"),
-        (["build", "."], 1, "not yet: 'build' comes with lessons 07 and 08"),
+        (["build"], 1, "'minidock build' requires 1 argument"),
         (["network", "ls"], 1, "not yet: 'network'"),
         (["--nosuch"], 1, "unknown flag: --nosuch"),
     ],
@@ -484,7 +484,8 @@ def test_prune_asks_first(minidock: Cli) -> None:
 
 def test_system_df_info_version(minidock: Cli, root: Path) -> None:
     minidock("create", "busybox", "true")
-    head, images, containers = minidock("system", "df").stdout.splitlines()
+    head, images, containers, builds = minidock("system", "df").stdout.splitlines()
+    assert builds.split() == ["Build", "Cache", "0", "0", "0B", "0B"]
     assert head.split() == ["TYPE", "TOTAL", "ACTIVE", "SIZE", "RECLAIMABLE"]
     assert images.split()[:3] == ["Images", "1", "1"]
     assert containers.split()[:3] == ["Containers", "1", "0"]
