@@ -240,6 +240,8 @@ def _write(shop: Workshop, draft: Draft, names: list[str]) -> str:
         for name in names:
             store.tag(draft.origin, name)
         return draft.origin
+    if not draft.history:
+        raise InvalidInput("No image was generated. Is your Dockerfile empty?")
     config = json.dumps(draft.config).encode()
     digest = digest_of(made_manifest(config, draft.layers))
     entries = store.layout.entries()

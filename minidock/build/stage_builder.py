@@ -42,6 +42,7 @@ from minidock.build.workshop import Stopped, Workshop
 from minidock.containers import timestamps
 from minidock.errors import InvalidInput
 from minidock.images.image import Image, Layer
+from minidock.kernel import overlay
 
 _DEPRECATED = (
     "MAINTAINER is deprecated: LABEL org.opencontainers.image.authors=… says it, and can be asked for."
@@ -158,6 +159,11 @@ class StageBuilder:
             step = Step(self._now(), question.created_by, layer)
             shop.remember(self.draft, question, step)
         self.draft = self.draft.after(step, after, author)
+        if len(self.draft.layers) > overlay.MOST_LAYERS:
+            raise InvalidInput(
+                f"max depth exceeded: an image has at most {overlay.MOST_LAYERS} layers",
+                hint="Join instructions (RUN a && b), or copy what is needed into a new stage.",
+            )
         return cached
 
     def _now(self) -> str:

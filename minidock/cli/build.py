@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import ExitStack
 from typing import Any
 
 from minidock import human, notation
@@ -23,38 +24,44 @@ _LIMITS = (
 
 def build(context: Context, values: Values, arguments: list[str]) -> int:
     """Build an image from a Dockerfile."""
-    from minidock.cli import build_output, progress
+    from minidock.cli import build_output
 
     if values["progress"] not in ("auto", "plain", "tty", "quiet"):
         raise UsageError(f"invalid progress mode {values['progress']}", hint="auto, plain, tty or quiet")
     quiet = values["quiet"] or values["progress"] == "quiet"
     page = build_output.Page(sys.stdout, quiet=quiet, explain=values["explain"], mode=values["progress"])
     limits = {flag.name.replace("-", "_"): values[flag.name] for flag in _LIMITS if values[flag.name]}
+    pulls = _Pulls(quiet)
+
+    def show(event: Any) -> None:
+        pulls.end()
+        page.show(event)
+
     try:
-        with progress.showing(quiet, sys.stderr if quiet else sys.stdout) as show:
-            built = context.engine.build(
-                arguments[0],
-                dockerfile=values["file"],
-                stdin=sys.stdin.buffer,
-                tags=values["tag"],
-                target=values["target"] or "",
-                build_args=_build_args(values["build-arg"]),
-                labels=dict(map(notation.assignment, values["label"])),
-                use_cache=not values["no-cache"],
-                cache_from=_listed(values["cache-from"]),
-                pull=values["pull"],
-                platform=values["platform"] or "",
-                network=values["network"] or "",
-                secrets=values["secret"],
-                squash=values["squash"],
-                explain=values["explain"],
-                shm_size=values["shm-size"],
-                ulimits=dict(values["ulimit"]),
-                on_event=page.show,
-                progress=show,
-                **limits,
-            )
+        built = context.engine.build(
+            arguments[0],
+            dockerfile=values["file"],
+            stdin=sys.stdin.buffer,
+            tags=values["tag"],
+            target=values["target"] or "",
+            build_args=_build_args(values["build-arg"]),
+            labels=dict(map(notation.assignment, values["label"])),
+            use_cache=not values["no-cache"],
+            cache_from=_listed(values["cache-from"]),
+            pull=values["pull"],
+            platform=values["platform"] or "",
+            network=values["network"] or "",
+            secrets=values["secret"],
+            squash=values["squash"],
+            explain=values["explain"],
+            shm_size=values["shm-size"],
+            ulimits=dict(values["ulimit"]),
+            on_event=show,
+            progress=pulls.show,
+            **limits,
+        )
     except BaseException as error:
+        pulls.end()
         page.failed()
         if isinstance(error, KeyboardInterrupt):
             say("minidock: the build was stopped; what was finished is in the cache")
@@ -65,6 +72,25 @@ def build(context: Context, values: Values, arguments: list[str]) -> int:
     if quiet:
         print(built.id)
     return 0
+
+
+class _Pulls:
+    """Shows the pulls of base images, which come before all steps. Mostly there are none."""
+
+    def __init__(self, quiet: bool) -> None:
+        self._quiet, self._stack = quiet, ExitStack()
+        self._show: Any = None
+
+    def show(self, event: Any) -> None:
+        if self._show is None:
+            from minidock.cli import progress
+
+            self._show = self._stack.enter_context(progress.showing(self._quiet))
+        self._show(event)
+
+    def end(self) -> None:
+        self._stack.close()
+        self._show = None
 
 
 def _build_args(texts: list[str]) -> dict[str, str]:

@@ -395,9 +395,13 @@ def test_source_date_epoch_gives_the_same_digests_twice(project):
         ("FROM 127.0.0.1:1/nosuch\n", "127.0.0.1:1"),
         ("FROM Nosuch\n", "must be lowercase"),
         ("", "file with no instructions"),
+        ("FROM scratch\n", "No image was generated. Is your Dockerfile empty?"),
+        ("FROM busybox\n" + "COPY x /x\nCOPY y /x\n" * 65, "max depth exceeded: an image has at most 127"),
     ],
 )
 def test_bad_input_is_one_clear_line(project, dockerfile, said):
+    project.write("x", "x")
+    project.write("y", "y")
     assert said in project.refused(dockerfile).splitlines()[0]
 
 
