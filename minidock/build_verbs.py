@@ -114,6 +114,8 @@ class BuildVerbs(ImageVerbs):
                 on_event,
                 self.layers,
             )
+        for tag in tags:
+            self._note("tag", image_id, self.familiar_name(tag))
         return Built(image_id, recorder.steps, self.store)
 
     def _build_network(self, network: str) -> str:
@@ -176,6 +178,9 @@ class BuildVerbs(ImageVerbs):
         image_id = commit.commit(
             self.store, container, reference, message=message, author=author, changes=changes, pause=pause
         )
+        container.note("commit", comment=message, imageID=image_id, imageRef=reference)
+        if reference:
+            self._note("tag", image_id, self.familiar_name(reference))
         return self.store.resolve(image_id)
 
 

@@ -47,7 +47,7 @@ def commit(
     if name and reference.parse(name).digest:
         raise InvalidInput(f"{name}: refusing to create a tag with a digest reference")
     image = _image_of(store, container)
-    wanted = settings.with_changes(_settings(spec, image), changes)
+    wanted = settings.with_changes(_settings(spec), changes)
     with store.transaction() as new:
         with container.lock(), _still(container, pause):
             layer = _layer(store, new, container.directory / "upper", image)
@@ -66,9 +66,8 @@ def _image_of(store: Store, container: Container) -> Image:
         ) from None
 
 
-def _settings(spec: Spec, image: Image) -> dict[str, Any]:
-    """The config of the image, with what the container was started with instead."""
-    kept = {key: value for key, value in image.settings.items() if key in ("Healthcheck", "Shell") and value}
+def _settings(spec: Spec) -> dict[str, Any]:
+    """What the container was started with: its image's config, and what the user said instead."""
     own = {
         "User": spec.user,
         "ExposedPorts": {port: {} for port in spec.exposed_ports},
@@ -79,8 +78,10 @@ def _settings(spec: Spec, image: Image) -> dict[str, Any]:
         "WorkingDir": "" if spec.working_directory == "/" else spec.working_directory,
         "Labels": spec.labels,
         "StopSignal": "" if spec.stop_signal == "SIGTERM" else spec.stop_signal,
+        "Healthcheck": spec.health_check,
+        "Shell": spec.shell,
     }
-    return kept | {key: value for key, value in own.items() if value}
+    return {key: value for key, value in own.items() if value}
 
 
 def _layer(store: Store, new: Transaction, upper: Path, image: Image) -> Layer | None:

@@ -6,6 +6,7 @@ import io
 import json
 import subprocess
 import tarfile
+import threading
 from pathlib import Path
 
 import pytest
@@ -343,6 +344,39 @@ def test_events_tell_the_story(project, busybox):
     assert told[-1] == events.ImageWritten(built.id, ("app:latest",))
     assert {step.operation for step in built.trace} >= {"pack layer"}
     json.dumps([repr(event) for event in told])
+
+
+def test_two_builds_in_a_process_with_threads(busybox):
+    """As in a notebook: the containers are started by the warm helper, never by a fork of this process."""
+    engine = Engine(config=Config(root=busybox))
+    made: dict[int, str] = {}
+
+    def build(number: int) -> None:
+        text = f"FROM busybox\nRUN echo {number} > /n\nCMD cat /n\n"
+        made[number] = engine.build("-", stdin=io.BytesIO(text.encode())).id
+
+    threads = [threading.Thread(target=build, args=(number,)) for number in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [engine.run(made[number], rm=True).output for number in range(3)] == ["0\n", "1\n", "2\n"]
+    assert engine.containers() == []
+
+
+def test_events_of_the_engine(project, minidock):
+    project.build("FROM busybox\nRUN echo x > /x\n")
+    minidock("create", "--name", "work", "app")
+    minidock("commit", "-m", "by hand", "work", "made")
+    form = "{{.Type}} {{.Action}}"
+    told = minidock("events", "--since", "1h", "--until", "0s", "--format", form).stdout.splitlines()
+    assert (
+        told[-7:]
+        == [
+            *("container create", "container start", "container die", "container destroy", "image tag"),
+            *("container create", "container commit", "image tag"),
+        ][-7:]
+    )
 
 
 def test_explain_shows_container_change_and_commit(project):

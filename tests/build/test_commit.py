@@ -114,6 +114,19 @@ def test_a_running_container_is_paused_and_goes_on(busybox, minidock):
     minidock("rm", "-f", "work")
 
 
+def test_the_health_check_and_the_shell_are_kept(busybox, minidock):
+    text = 'FROM busybox\nSHELL ["/bin/sh", "-ec"]\nHEALTHCHECK CMD true\n'
+    minidock("build", "-q", "-t", "checked", "-", input=text)
+    minidock("create", "--name", "work", "checked")
+    minidock("commit", "work", "made")
+    assert config(minidock)["Healthcheck"] == {"Test": ["CMD-SHELL", "true"]}
+    assert config(minidock)["Shell"] == ["/bin/sh", "-ec"]
+    minidock("rm", "work")
+    minidock("create", "--name", "work", "--health-cmd", "false", "checked")
+    minidock("commit", "work", "made")
+    assert config(minidock)["Healthcheck"]["Test"] == ["CMD-SHELL", "false"]
+
+
 def test_nothing_changed_adds_no_layer(busybox, minidock):
     minidock("create", "--name", "work", "busybox")
     minidock("commit", "work")
