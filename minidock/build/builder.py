@@ -87,8 +87,8 @@ def build(
         with suppress(*((MinidockError, OSError) if failure else ())):
             shop.save()
             known.save()
-    if failure:
-        raise failure
+        if failure:
+            raise failure  # inside, so that a full disk gets the store's words
     on_event(ImageWritten(image_id, tuple(reference.parse(each).familiar for each in names)))
     return image_id
 
