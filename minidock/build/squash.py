@@ -14,7 +14,6 @@ from minidock import files
 from minidock.build.draft import Draft, Step
 from minidock.build.view import View
 from minidock.build.workshop import Workshop
-from minidock.containers import timestamps
 from minidock.images.settle import settle
 from minidock.kernel import overlay
 
@@ -30,9 +29,7 @@ def squash(shop: Workshop, base: Draft, draft: Draft) -> Draft:
             lay(shop.new.tree_path(layer.diff_id), tree.path, below)
         settle(tree.path, below.trees)
         made, _ = shop.take(tree.path)
-    newest = shop.options.newest
-    now = timestamps.now() if newest is None else timestamps.from_nanoseconds(newest * timestamps.SECOND)
-    merged = Step(now, "", made, f"merge {draft.id} to {base.id}")
+    merged = Step(shop.now(), "", made, f"merge {draft.id} to {base.id}")
     history = [
         *draft.history[: len(base.history)],
         *({**entry, "empty_layer": True} for entry in draft.history[len(base.history) :]),

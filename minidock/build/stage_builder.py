@@ -39,7 +39,6 @@ from minidock.build.scope import Variables
 from minidock.build.stages import Stage
 from minidock.build.view import View
 from minidock.build.workshop import Stopped, Workshop
-from minidock.containers import timestamps
 from minidock.errors import InvalidInput
 from minidock.images.image import Image, Layer
 from minidock.kernel import overlay
@@ -73,7 +72,7 @@ class StageBuilder:
         self._begin()
         if self.stage.triggers:
             count = len(self.stage.triggers)
-            self._tell_note(f"# Executing {count} build trigger{'s' if count > 1 else ''}")
+            self.shop.tell(Note(f"# Executing {count} build trigger{'s' if count > 1 else ''}"))
         for trigger in self.stage.triggers:
             self._step(trigger, 0)
         for number, instruction in enumerate([*self.stage.steps, *more], start=self.first + 1):
@@ -105,9 +104,6 @@ class StageBuilder:
             raise Stopped("the build was stopped")
         self.shop.tell(StepBegun(self.stage.name, number, self.total, text))
 
-    def _tell_note(self, text: str, *, warning: bool = False) -> None:
-        self.shop.tell(Note(text, warning))
-
     # --- one step --------------------------------------------------------------------------------
 
     def _step(self, written: Instruction, number: int) -> None:
@@ -133,7 +129,7 @@ class StageBuilder:
             case Arg():
                 self.variables.declare(instruction)
             case Maintainer(name=name):
-                self._tell_note(_DEPRECATED, warning=True)
+                self.shop.tell_once(Note(_DEPRECATED, warning=True))
                 text = settings.described(instruction, self.draft.settings)
                 return self._advance(Question(text), self.draft.settings, author=name)
         before = self.draft.settings
@@ -156,7 +152,7 @@ class StageBuilder:
             shop.tell(CacheMiss(name, reason))
             self._missed = shop.options.use_cache
             layer = make() if make else None
-            step = Step(self._now(), question.created_by, layer)
+            step = Step(shop.now(), question.created_by, layer)
             shop.remember(self.draft, question, step)
         self.draft = self.draft.after(step, after, author)
         if len(self.draft.layers) > overlay.MOST_LAYERS:
@@ -165,10 +161,6 @@ class StageBuilder:
                 hint="Join instructions (RUN a && b), or copy what is needed into a new stage.",
             )
         return cached
-
-    def _now(self) -> str:
-        newest = self.shop.options.newest
-        return timestamps.now() if newest is None else timestamps.from_nanoseconds(newest * timestamps.SECOND)
 
     # --- those that change files -----------------------------------------------------------------
 

@@ -22,7 +22,7 @@ from minidock.build.draft import Draft, Step
 from minidock.build.events import Event, OnEvent
 from minidock.build.options import Options
 from minidock.build.view import View
-from minidock.containers import lifecycle
+from minidock.containers import lifecycle, timestamps
 from minidock.containers.state import Container
 from minidock.errors import MinidockError
 from minidock.images import layer as layers
@@ -68,6 +68,11 @@ class Workshop:
             self._told.append(event)
         if not known:
             self.tell(event)
+
+    def now(self) -> str:
+        """When a step happens, RFC 3339; with SOURCE_DATE_EPOCH all happen at once."""
+        newest = self.options.newest
+        return timestamps.now() if newest is None else timestamps.from_nanoseconds(newest * timestamps.SECOND)
 
     # --- layers ----------------------------------------------------------------------------------
 
