@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import minidock
@@ -50,6 +51,7 @@ def info(config: Config, images: list[Image], containers: list[Container], layer
         "ContainersStopped": len(states) - states.count("running") - states.count("paused"),
         "Images": len(images),
         "Driver": "overlay2",
+        "Plugins": {"Volume": ["local"]},
         "CgroupDriver": "cgroupfs",
         "CgroupVersion": cgroups.detect().removeprefix("v"),
         "SecurityOptions": ["name=seccomp,profile=builtin"],
@@ -78,7 +80,7 @@ def _operating_system() -> str:
         return "Linux"
 
 
-def disk_usage(images: list[Image], containers: list[Container]) -> list[Usage]:
+def disk_usage(images: list[Image], containers: list[Container], volumes: list[Json]) -> list[Usage]:
     """What each kind of thing takes. Layers shared by several images count once."""
     used = {container.spec.image_id for container in containers}
     sizes: dict[str, int] = {}
@@ -91,6 +93,8 @@ def disk_usage(images: list[Image], containers: list[Container]) -> list[Usage]:
             needed.update(image.diff_ids)
     written = {each.id: inspection.disk_use(each.directory / "upper") for each in containers}
     running = [each for each in containers if each.running()]
+    kept = {each["Name"]: inspection.disk_use(Path(each["Mountpoint"])) for each in volumes}
+    in_use = [each["Name"] for each in volumes if each["Containers"]]
     return [
         Usage(
             "Images",
@@ -106,4 +110,43 @@ def disk_usage(images: list[Image], containers: list[Container]) -> list[Usage]:
             sum(written.values()),
             sum(written.values()) - sum(written[each.id] for each in running),
         ),
+        Usage(
+            "Local Volumes",
+            len(volumes),
+            len(in_use),
+            sum(kept.values()),
+            sum(kept.values()) - sum(kept[name] for name in in_use),
+        ),
     ]
+
+
+def usage_in_detail(
+    images: list[Image], image_rows: list[Json], rows: list[Json], volumes: list[Json]
+) -> Json:
+    """`system df -v`, in the shape of Docker's GET /system/df: what every single thing takes."""
+    holders: dict[str, int] = {}
+    for image in images:
+        for diff_id in set(image.diff_ids):
+            holders[diff_id] = holders.get(diff_id, 0) + 1
+    shared = {
+        image.id: sum(image.layer_size(layer) for layer in image.layers if holders[layer.diff_id] > 1)
+        for image in images
+    }
+    users = [row["ImageID"] for row in rows]
+    return {
+        "Images": [
+            {**row, "SharedSize": shared.get(row["Id"], 0), "Containers": users.count(row["Id"])}
+            for row in image_rows
+        ],
+        "Containers": rows,
+        "Volumes": [
+            {
+                **each,
+                "UsageData": {
+                    "Size": inspection.disk_use(Path(each["Mountpoint"])),
+                    "RefCount": len(each["Containers"]),
+                },
+            }
+            for each in volumes
+        ],
+    }

@@ -10,7 +10,7 @@ from minidock.errors import MinidockError
 VERBS = {
     "attach": "streams",
     "create": "run",
-    "df": "system",
+    "df": "disk",
     "diff": "inspecting",
     "doctor": "health",
     "events": "events",
@@ -77,17 +77,32 @@ GROUPS: dict[str, dict[str, str]] = {
         "prune": "image prune",
     },
     "system": {"df": "df", "events": "events", "info": "info", "prune": "prune"},
+    "volume": {
+        "create": "volume create",
+        "inspect": "volume inspect",
+        "list": "volume ls",
+        "ls": "volume ls",
+        "prune": "volume prune",
+        "remove": "volume rm",
+        "rm": "volume rm",
+    },
 }
 GROUP_VERBS = {
     "container inspect": "inspecting",
     "image inspect": "inspecting",
     "container prune": "system",
     "image prune": "system",
+    "volume create": "volumes",
+    "volume inspect": "volumes",
+    "volume ls": "volumes",
+    "volume prune": "volumes",
+    "volume rm": "volumes",
 }
 GROUP_SUMMARIES = {
     "container": "Manage containers",
     "image": "Manage images",
     "system": "Manage minidock",
+    "volume": "Manage volumes",
 }
 # Verbs of Docker whose engine is not built yet.
 LATER = {
@@ -99,7 +114,6 @@ LATER = {
     "network": "lesson 11",
     "port": "lesson 11",
     "serve": "lesson 12",
-    "volume": "lesson 10",
 }
 GLOBAL_FLAGS = (
     Flag("root", help="Directory of images and containers (default /var/lib/minidock; MINIDOCK_ROOT)"),

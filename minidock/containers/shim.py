@@ -36,7 +36,7 @@ from minidock.containers.loop import READ, Loop
 from minidock.containers.protocol import Order
 from minidock.containers.running import Running, write_trace
 from minidock.containers.spec import Spec
-from minidock.containers.state import Container, State, vanish
+from minidock.containers.state import Container, State, drop_volumes, vanish
 from minidock.errors import MinidockError
 from minidock.kernel import syscalls
 
@@ -258,6 +258,8 @@ class Shim:
         if self.container.spec.auto_remove:
             self.container.note("destroy")
             parting = vanish(self.container)
+            with contextlib.suppress(OSError):
+                drop_volumes(self.container)
         else:
             with contextlib.suppress(OSError):  # a full disk must not keep anyone from hearing of the end
                 self.container.write_state(state)

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from minidock import events, files
-from minidock.containers import timestamps
+from minidock.containers import timestamps, volumes
 from minidock.containers.life import ALIVE as ALIVE
 from minidock.containers.spec import Spec
 from minidock.errors import Conflict, InvalidInput, MinidockError, NotFound
@@ -327,6 +327,13 @@ def delete(container: Container) -> None:
         ) from None
 
 
+def drop_volumes(container: Container) -> None:
+    """Remove the anonymous volumes of a container that has vanished, but for those that others use."""
+    with contextlib.suppress(MinidockError):  # its config is damaged: `volume prune` finds them
+        for doomed in volumes.retire(container.root, container.spec.mounts):
+            files.remove_tree(doomed)
+
+
 def _finish_removal(root: Path, parting: Path) -> None:
     """Delete what a killed process was deleting; nothing when the process is still at it."""
     try:
@@ -336,6 +343,10 @@ def _finish_removal(root: Path, parting: Path) -> None:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)  # Container.lock, which moved along
         release_all(root, parting.name.removeprefix(_PARTING))
+        container = Container(root, parting.name.removeprefix(_PARTING))
+        container.directory = parting
+        if _removes_itself(container):
+            drop_volumes(container)
         files.remove_tree(parting)
     except BlockingIOError:
         pass
@@ -358,7 +369,9 @@ def bury(container: Container) -> None:
     """Clean up after a shim that was killed, perhaps before its container ran. The caller holds the lock."""
     clear(container)
     if _removes_itself(container):
-        files.remove_tree(vanish(container))
+        parting = vanish(container)
+        drop_volumes(container)
+        files.remove_tree(parting)
         return
     state = container.state()
     if state.status in ALIVE:

@@ -1,0 +1,119 @@
+"""The engine's verbs on volumes and on files of containers (see engine.py for the whole)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+from minidock.containers import state
+from minidock.containers.state import Container
+from minidock.errors import Conflict, MinidockError, NotFound
+
+if TYPE_CHECKING:
+    from minidock.containers.volumes import Volume
+    from minidock.kernel.overlay import Change
+
+Json = dict[str, Any]
+Filters = dict[str, list[str]]
+
+
+class StorageVerbs:
+    """What an engine does with volumes, and with the files in containers."""
+
+    root: Path
+    on_damage: Callable[[MinidockError], None]
+
+    # ---- volumes -------------------------------------------------------------------------------------
+
+    def create_volume(
+        self,
+        name: str = "",
+        *,
+        driver: str = "local",
+        labels: dict[str, str] | None = None,
+        options: dict[str, str] | None = None,
+    ) -> Volume:
+        """Make a volume, unless there is one of this name; without *name* an anonymous one."""
+        from minidock.containers import volumes
+
+        return volumes.create(self.root, name, driver=driver, labels=labels, options=options)
+
+    def volumes(self, filters: Filters | None = None) -> list[Json]:
+        """Volumes as `docker volume ls` lists them, sorted by name, in the shape of Docker's API."""
+        from minidock import selection, volume_inspection
+        from minidock.containers import volumes
+
+        if volumes.unfinished(self.root):
+            volumes.sweep(self.root)
+        found = volumes.listed(self.root, self.on_damage)
+        used = volumes.uses(self.root)
+        chosen = selection.volumes(found, filters or {}, used)
+        return [volume_inspection.volume_json(each, used.get(each.name, [])) for each in chosen]
+
+    def inspect_volume(self, name: str) -> Json:
+        """One volume, with the containers that use it (which Docker does not tell)."""
+        from minidock import volume_inspection
+        from minidock.containers import volumes
+
+        found = volumes.find(self.root, name)
+        return volume_inspection.volume_json(found, volumes.uses(self.root).get(name, []))
+
+    def remove_volume(self, name: str, *, force: bool = False) -> None:
+        """Remove a volume that no container uses; with *force* one that is not there is no failure."""
+        from minidock.containers import volumes
+
+        try:
+            volumes.remove(self.root, name)
+        except NotFound:
+            if not force:
+                raise
+
+    def prune_volumes(self, filters: Filters | None = None, *, all: bool = False) -> tuple[list[str], int]:
+        """Remove the anonymous volumes (*all*: any) that no container uses: (names, bytes freed)."""
+        from minidock import inspection, selection
+        from minidock.containers import volumes
+
+        volumes.sweep(self.root)
+        found = volumes.listed(self.root, self.on_damage)
+        deleted, freed = [], 0
+        for volume in selection.prunable_volumes(found, filters or {}, all=all):
+            size = inspection.disk_use(volume.path)
+            try:
+                volumes.remove(self.root, volume.name)
+            except (Conflict, NotFound):  # in use, or removed just now
+                continue
+            deleted.append(volume.name)
+            freed += size
+        return deleted, freed
+
+    def fill_volumes(self, container: Container) -> None:
+        """Copy into the empty volumes of a new container what its image has there; else it goes again."""
+        if not any(mount.kind == "volume" for mount in container.spec.mounts):
+            return
+        from minidock import inspection
+        from minidock.containers import filling, lifecycle
+
+        try:
+            filling.fill(container, inspection.layer_paths(container))
+        except BaseException:
+            lifecycle.remove(container, force=True, with_volumes=True)
+            raise
+
+    # ---- files of containers -------------------------------------------------------------------------
+
+    def export(self, text: str, file: IO[bytes]) -> None:
+        """Write a container's files, without its volumes, as a tar archive."""
+        from minidock.containers import archives, view
+
+        container = state.find(self.root, text)
+        with view.layers(container) as root:
+            archives.export(root, file, first_id=archives.first_id(container))
+
+    def diff(self, text: str) -> list[Change]:
+        """What a container changed in its filesystem."""
+        from minidock import inspection
+        from minidock.kernel import overlay
+
+        container = state.find(self.root, text)
+        return overlay.diff(container.directory / "upper", inspection.layer_paths(container))
