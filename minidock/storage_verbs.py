@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -11,6 +12,7 @@ from minidock.containers.state import Container
 from minidock.errors import Conflict, MinidockError, NotFound
 
 if TYPE_CHECKING:
+    from minidock.containers.archives import Blocks, Files, PathStat, Write
     from minidock.containers.volumes import Volume
     from minidock.kernel.overlay import Change
 
@@ -102,6 +104,57 @@ class StorageVerbs:
 
     # ---- files of containers -------------------------------------------------------------------------
 
+    def stat_path(self, text: str, path: str) -> PathStat:
+        """What stands at *path* in a container: HEAD /containers/{id}/archive."""
+        with self._files(text) as files:
+            return files.look(path)
+
+    def read_archive(
+        self, text: str, path: str, write: Write, *, on_stat: Callable[[PathStat], object] | None = None
+    ) -> PathStat:
+        """Write what stands at *path* as a tar archive through *write*: GET /containers/{id}/archive.
+
+        *on_stat* is told what it is before the first byte.
+        """
+        with self._files(text) as files:
+            if on_stat:
+                on_stat(files.look(path))
+            return files.read(path, write)
+
+    def write_archive(self, text: str, path: str, blocks: Blocks, *, no_overwrite: bool = True) -> None:
+        """Unpack a tar archive into the directory *path* of a container: PUT /containers/{id}/archive.
+
+        With *no_overwrite* no directory replaces a file, nor a file a directory.
+        """
+        with self._files(text) as files:
+            files.write(path, blocks, no_overwrite=no_overwrite)
+
+    def copy_from(
+        self, text: str, path: str, local: str, *, follow: bool = False, owners: bool = False
+    ) -> int:
+        """`cp CONTAINER:PATH LOCAL`; the bytes copied. Links in *path*'s end are followed with *follow*.
+
+        What is copied is ours, or with *owners* belongs to whom it belonged.
+        """
+        from minidock import copying
+
+        with self._files(text) as files:
+            return copying.copy_from(files, path, local, follow=follow, owners=owners)
+
+    def copy_to(self, text: str, path: str, local: str, *, follow: bool = False, owners: bool = False) -> int:
+        """`cp LOCAL CONTAINER:PATH`; the bytes copied. As :meth:`copy_from`, the other way."""
+        from minidock import copying
+
+        with self._files(text) as files:
+            return copying.copy_to(files, path, local, follow=follow, owners=owners)
+
+    def copy_stream_to(self, text: str, path: str, blocks: Blocks) -> int:
+        """`cp - CONTAINER:PATH`: unpack a tar stream, with its owners; the bytes read."""
+        from minidock import copying
+
+        with self._files(text) as files:
+            return copying.copy_stream_to(files, path, blocks)
+
     def export(self, text: str, file: IO[bytes]) -> None:
         """Write a container's files, without its volumes, as a tar archive."""
         from minidock.containers import archives, view
@@ -117,3 +170,10 @@ class StorageVerbs:
 
         container = state.find(self.root, text)
         return overlay.diff(container.directory / "upper", inspection.layer_paths(container))
+
+    @contextmanager
+    def _files(self, text: str) -> Iterator[Files]:
+        from minidock.containers import archives
+
+        with archives.opened(state.find(self.root, text), text) as files:
+            yield files

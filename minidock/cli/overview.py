@@ -7,7 +7,8 @@ from minidock.cli import verbs
 SECTIONS = {
     "Common commands": "run exec ps pull push images logs stop rm",
     "Course": "explain doctor reset lab",
-    "Containers": "attach create diff export inspect kill pause rename restart start stats top unpause wait",
+    "Containers": "attach cp create diff export inspect kill pause rename restart start stats top "
+    "unpause wait",
     "Images": "history import load login logout rmi save search tag",
     "System": "info version",
 }

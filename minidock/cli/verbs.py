@@ -9,6 +9,7 @@ from minidock.errors import MinidockError
 # verb -> the module of minidock.cli that defines it
 VERBS = {
     "attach": "streams",
+    "cp": "cp",
     "create": "run",
     "df": "disk",
     "diff": "inspecting",
@@ -53,8 +54,8 @@ VERBS = {
     "wait": "lifecycle",
 }
 _OF_CONTAINERS = (
-    "attach create diff exec export kill logs pause rename restart rm run start stats stop top unpause "
-    "update wait"
+    "attach cp create diff exec export kill logs pause rename restart rm run start stats stop top "
+    "unpause update wait"
 )
 _OF_IMAGES = "history import load pull push save tag"
 # "container ls" -> the verb that does it
@@ -110,7 +111,6 @@ LATER = {
     "builder": "lessons 07 and 08",
     "commit": "lesson 08",
     "compose": "lesson 13",
-    "cp": "lesson 10",
     "network": "lesson 11",
     "port": "lesson 11",
     "serve": "lesson 12",
