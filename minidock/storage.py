@@ -33,7 +33,7 @@ def mounts(options: dict[str, Any], image_volumes: Iterable[str], spec_of: SpecO
     found += asked
     taken = {mount.target for mount in found}
     for path in sorted(image_volumes):
-        target = os.path.normpath(f"/{path}")
+        target = "/" + os.path.normpath(path).lstrip("/")
         if target not in taken and target != "/":
             found.append(Mount("volume", "", target, origin="image", anonymous=True))
     driver = options.get("volume_driver") or ""
