@@ -207,15 +207,7 @@ def _attach(target: int, taken: Taken) -> None:
             f'error mounting "{mount.source}" to rootfs at "{mount.target}": not a directory',
             hint="Are you trying to mount a directory onto a file (or vice-versa)?",
         )
-    wanted = mount.propagation
-    recursive = syscalls.AT_RECURSIVE if wanted.startswith("r") else 0
-    if not wanted.endswith("shared"):  # a shared source's copy is shared already
-        syscalls.mount_setattr(
-            taken.tree,
-            "",
-            syscalls.AT_EMPTY_PATH | recursive,
-            propagation=_PROPAGATION[wanted.removeprefix("r")],
-        )
+    _set_propagation(taken.tree, mount.propagation)
     if mount.read_only:  # as Docker since 25: what is mounted below becomes read-only as well
         below = 0 if mount.recursive == "writable" else syscalls.AT_RECURSIVE
         syscalls.mount_setattr(
@@ -224,6 +216,19 @@ def _attach(target: int, taken: Taken) -> None:
     empty = syscalls.MOVE_MOUNT_F_EMPTY_PATH | syscalls.MOVE_MOUNT_T_EMPTY_PATH
     syscalls.move_mount(taken.tree, "", target, "", empty)
     os.close(taken.tree)
+
+
+def _set_propagation(tree: int, wanted: str) -> None:
+    """Say which mount events pass between a copied tree and its source. A shared source's copy is shared."""
+    kind, whole = _PROPAGATION[wanted.removeprefix("r")], syscalls.AT_EMPTY_PATH | syscalls.AT_RECURSIVE
+    if kind == syscalls.MS_SHARED:
+        return
+    if wanted.startswith("r"):
+        syscalls.mount_setattr(tree, "", whole, propagation=kind)
+        return
+    # What is mounted below the source must not pass our mounts on to the host either.
+    syscalls.mount_setattr(tree, "", whole, propagation=syscalls.MS_SLAVE)
+    syscalls.mount_setattr(tree, "", syscalls.AT_EMPTY_PATH, propagation=kind)
 
 
 def _mount_filesystem(target: int, taken: Taken) -> None:
