@@ -19,7 +19,7 @@ WALK = {
     "06 registries": "images/reference images/auth images/registry images/session",
     "09 a container's life": "containers/spec containers/child containers/program containers/shim"
     " containers/lifecycle containers/state containers/logs containers/exec",
-    "10 storage": "containers/mounts",
+    "10 storage": "containers/mounts containers/volumes containers/filling",
     "11 what root may do": "kernel/capabilities kernel/seccomp kernel/devices kernel/net",
     "the recorder and the doors": "trace layers kernel/door kernel/syscalls",
 }

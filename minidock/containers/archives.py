@@ -89,10 +89,15 @@ class Files:
 def opened(container: Container, name: str = "") -> Iterator[Files]:
     """The files of *container* with its volumes; *name* is what errors call it.
 
-    Holds the container's lock: meanwhile nobody starts, removes or copies into it.
+    Holds the container's lock: meanwhile nobody starts or removes it. One that runs may be opened several
+    times at once (``cp box:/a - | cp - box:/b`` would else wait for itself).
     """
-    with container.lock(), view.of(container) as root:
-        yield Files(root, name or container.name, first_id(container))
+    running = container.running()
+    with container.lock(shared=running):
+        if running and not container.running():
+            raise view.ended(container)
+        with view.of(container) as root:
+            yield Files(root, name or container.name, first_id(container))
 
 
 def first_id(container: Container) -> int:

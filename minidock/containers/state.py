@@ -132,9 +132,10 @@ class Container:
         return (self.directory / "config.json").exists()
 
     @contextmanager
-    def lock(self) -> Iterator[None]:
+    def lock(self, *, shared: bool = False) -> Iterator[None]:
         """Be the only one who starts, removes, copies into or commits this container.
 
+        *shared* is for those who look at one that runs: they only keep it from being started anew.
         A flock on the directory itself: no file to make, none to leave behind. Raises NotFound when the
         container was removed while we waited.
         """
@@ -143,7 +144,7 @@ class Container:
         except FileNotFoundError:
             raise no_such_container(self.id) from None
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            fcntl.flock(descriptor, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
             if not self.exists():
                 raise no_such_container(self.id)
             yield

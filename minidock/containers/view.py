@@ -33,9 +33,9 @@ _KERNELS_OWN = ("/dev", "/proc", "/sys")  # not files of the container
 def of(container: Container, *, volumes: bool = True) -> Iterator[int]:
     """A descriptor of the container's root directory, with its volumes mounted. Close nothing; write at will.
 
-    The caller holds the container's lock: the writable directory must not be mounted twice. A container
-    that runs is seen as it sees itself, but for /dev, /proc and /sys. Without *volumes* it is the image
-    and what the container wrote, as `commit` would take it (only of a container that does not run).
+    The caller holds the container's lock (of one that runs a shared one is enough): the writable directory
+    must not be mounted twice. A container that runs is seen as it sees itself, but for /dev, /proc and
+    /sys. Without *volumes* it is the image and what the container wrote (only of one that does not run).
     """
     if container.running():
         with _namespace(container) as descriptor, _helped(["join", str(descriptor)], descriptor) as root:
@@ -62,15 +62,15 @@ def _namespace(container: Container) -> Iterator[int]:
     try:
         process = os.open(f"/proc/{pid}", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except FileNotFoundError:
-        raise _ended(container) from None
+        raise ended(container) from None
     try:
         # The pid may belong to another process by now. One in the container's cgroup is the container's;
         # and the open directory of a process that has ended since answers no more.
         if pid not in cgroup.find(container.root, container.id).processes():
-            raise _ended(container)
+            raise ended(container)
         descriptor = os.open("ns/mnt", os.O_RDONLY | os.O_CLOEXEC, dir_fd=process)
     except (FileNotFoundError, ProcessLookupError):
-        raise _ended(container) from None
+        raise ended(container) from None
     finally:
         os.close(process)
     try:
@@ -79,7 +79,8 @@ def _namespace(container: Container) -> Iterator[int]:
         os.close(descriptor)
 
 
-def _ended(container: Container) -> Conflict:
+def ended(container: Container) -> Conflict:
+    """The error for a container that ran a moment ago."""
     return Conflict(f"container {container.id[:12]} has ended just now", hint="Try again.")
 
 

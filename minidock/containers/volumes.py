@@ -240,7 +240,7 @@ def claimed(root: Path, mounts: Iterable[Mount], *, sync: bool = True) -> Iterat
 def remove(root: Path, name: str) -> None:
     """Remove a volume and its files. Raises NotFound; Conflict while a container uses it."""
     with lock(root):
-        if not (home(root) / name).is_dir() or name.startswith(".") or "/" in name:
+        if not name or name.startswith(".") or "/" in name or not (home(root) / name).is_dir():
             raise NotFound(f"get {name}: no such volume")
         users = uses(root).get(name)
         if users:

@@ -160,6 +160,7 @@ def test_a_container_s_mounts_as_docker_shows_them(minidock: Cli, root: Path, tm
         (["volume", "ls", "-f", "dangling=perhaps"], 1, "invalid filter 'dangling=[perhaps]'"),
         (["volume", "prune", "-f", "--filter", "until=1h"], 1, "invalid filter 'until'"),
         (["volume", "inspect", "../containers"], 1, "get ../containers: no such volume"),
+        (["volume", "rm", ""], 1, "get : no such volume"),
         (["volume", "rm", "../containers"], 1, "get ../containers: no such volume"),
         (["volume", "rm", "-f", "."], 0, ""),
         (
@@ -263,6 +264,17 @@ def test_cp_of_tar_streams(minidock: Cli) -> None:
     minidock("exec", "box", "ln", "-s", "/etc/passwd", "/l")
     followed = minidock("cp", "-L", "box:/l", "-", text=False).stdout
     assert tarfile.open(fileobj=io.BytesIO(followed)).getmembers()[0].isreg()
+
+
+@pytest.mark.usefixtures("box")
+def test_cp_into_itself_through_a_pipe(minidock: Cli) -> None:
+    """Both ends have the container open at once; more goes through than a pipe holds."""
+    minidock("exec", "box", "sh", "-c", "mkdir /a /b; head -c 1000000 /dev/urandom > /a/x")
+    command = minidock("cp", "--help").args[:-2]
+    first = subprocess.Popen([*command, "cp", "box:/a/.", "-"], stdout=subprocess.PIPE)
+    minidock("cp", "-", "box:/b", stdin=first.stdout)
+    assert first.wait() == 0
+    assert minidock("exec", "box", "cmp", "/a/x", "/b/x").stdout == ""
 
 
 def test_a_local_name_with_a_colon(minidock: Cli, tmp_path: Path) -> None:
