@@ -93,10 +93,10 @@ def opened(container: Container, name: str = "") -> Iterator[Files]:
     times at once (``cp box:/a - | cp - box:/b`` would else wait for itself).
     """
     running = container.running()
-    with container.lock(shared=running):
+    with container.lock(shared=running) as lock:
         if running and not container.running():
             raise view.ended(container)
-        with view.of(container) as root:
+        with view.of(container, lock) as root:
             yield Files(root, name or container.name, first_id(container))
 
 

@@ -36,7 +36,7 @@ def fill(container: Container, layers: list[Path]) -> None:
     wanted = [mount for mount in wanted if _image_has(layers, mount.target)]
     if not wanted:
         return
-    with container.lock(), view.of(container, volumes=False) as root:
+    with container.lock() as lock, view.of(container, lock, volumes=False) as root:
         for mount in wanted:
             _fill_one(container, root, mount)
 

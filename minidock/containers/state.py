@@ -132,12 +132,12 @@ class Container:
         return (self.directory / "config.json").exists()
 
     @contextmanager
-    def lock(self, *, shared: bool = False) -> Iterator[None]:
+    def lock(self, *, shared: bool = False) -> Iterator[int]:
         """Be the only one who starts, removes, copies into or commits this container.
 
         *shared* is for those who look at one that runs: they only keep it from being started anew.
-        A flock on the directory itself: no file to make, none to leave behind. Raises NotFound when the
-        container was removed while we waited.
+        A flock on the directory itself: no file to make, none to leave behind. Yields its descriptor: who
+        inherits that holds the lock, too. Raises NotFound when the container was removed while we waited.
         """
         try:
             descriptor = os.open(self.directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -147,7 +147,7 @@ class Container:
             fcntl.flock(descriptor, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
             if not self.exists():
                 raise no_such_container(self.id)
-            yield
+            yield descriptor
         finally:
             os.close(descriptor)
 

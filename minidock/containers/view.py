@@ -30,19 +30,23 @@ _KERNELS_OWN = ("/dev", "/proc", "/sys")  # not files of the container
 
 
 @contextmanager
-def of(container: Container, *, volumes: bool = True) -> Iterator[int]:
+def of(container: Container, lock: int, *, volumes: bool = True) -> Iterator[int]:
     """A descriptor of the container's root directory, with its volumes mounted. Close nothing; write at will.
 
-    The caller holds the container's lock (of one that runs a shared one is enough): the writable directory
-    must not be mounted twice. A container that runs is seen as it sees itself, but for /dev, /proc and
-    /sys. Without *volumes* it is the image and what the container wrote (only of one that does not run).
+    The caller holds the container's *lock* (of one that runs a shared one is enough): the writable
+    directory must not be mounted twice. The helper keeps it until it ends, should the caller be killed.
+    A container that runs is seen as it sees itself, but for /dev, /proc and /sys. Without *volumes* it is
+    the image and what the container wrote (only of one that does not run).
     """
     if container.running():
-        with _namespace(container) as descriptor, _helped(["join", str(descriptor)], descriptor) as root:
+        with (
+            _namespace(container) as descriptor,
+            _helped(["join", str(descriptor)], descriptor, lock) as root,
+        ):
             yield root
     else:
         what = "mount" if volumes else "bare"
-        with _helped([what, str(container.root), container.id]) as root:
+        with _helped([what, str(container.root), container.id], lock) as root:
             yield root
 
 
@@ -185,7 +189,7 @@ if __name__ == "__main__":
     line = socket.socket(fileno=int(sys.argv[1]))
     try:
         main(line, *sys.argv[2:])
-    except (MinidockError, OSError) as failure:
-        said = {"message": str(failure), "hint": getattr(failure, "hint", None)}
+    except Exception as failure:  # whatever it is, our starter shall hear of it
+        said = {"message": str(failure) or repr(failure), "hint": getattr(failure, "hint", None)}
         line.send(json.dumps(said).encode())
     os._exit(0)
