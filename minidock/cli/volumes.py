@@ -8,7 +8,7 @@ from typing import Any
 from minidock import human, notation
 from minidock.cli import table
 from minidock.cli.context import Context, confirmed, each
-from minidock.cli.flags import Command, Flag, UsageError, Values, boolean, repeated
+from minidock.cli.flags import Command, Flag, UsageError, Values, boolean, criterion, repeated
 from minidock.cli.inspecting import show
 from minidock.cli.ps import FORMAT
 from minidock.engine import parse_filters
@@ -133,7 +133,13 @@ COMMANDS = {
         "List volumes",
         ls,
         (
-            repeated("filter", "f", 'Provide filter values (e.g. "dangling=true")', kind="filter"),
+            repeated(
+                "filter",
+                "f",
+                'Provide filter values (e.g. "dangling=true")',
+                kind="filter",
+                convert=criterion,
+            ),
             FORMAT,
             boolean("quiet", "q", "Only display volume names"),
         ),
@@ -159,7 +165,12 @@ COMMANDS = {
         prune,
         (
             boolean("all", "a", "Remove all unused volumes, not just anonymous ones"),
-            repeated("filter", help='Provide filter values (e.g. "label=<label>")', kind="filter"),
+            repeated(
+                "filter",
+                help='Provide filter values (e.g. "label=<label>")',
+                kind="filter",
+                convert=criterion,
+            ),
             boolean("force", "f", "Do not prompt for confirmation"),
         ),
         most=0,
