@@ -11,9 +11,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from minidock import files, human
+from minidock import files, human, volume_inspection
 from minidock.containers import life, timestamps
-from minidock.containers.spec import Mount, Spec
+from minidock.containers.spec import Spec
 from minidock.containers.state import Container, State
 from minidock.images import reference
 from minidock.images.image import Image
@@ -55,7 +55,7 @@ def container_json(container: Container, *, size: bool = False) -> Json:
             },
             "Name": "overlay2",
         },
-        "Mounts": [mount_json(mount) for mount in spec.mounts if mount.kind != "tmpfs"],
+        "Mounts": volume_inspection.mounts_json(container),
         "Config": config_json(spec),
         "NetworkSettings": network_json(spec),
     }
@@ -98,7 +98,7 @@ def config_json(spec: Spec) -> Json:
         "Env": spec.environment,
         "Cmd": spec.command or None,
         "Image": spec.image,
-        "Volumes": {path: {} for path in spec.volumes} or None,
+        "Volumes": volume_inspection.config_volumes(spec),
         "WorkingDir": "" if spec.working_directory == "/" else spec.working_directory,
         "Entrypoint": spec.entrypoint or None,
         "OnBuild": None,
@@ -113,10 +113,8 @@ def config_json(spec: Spec) -> Json:
 def host_config_json(spec: Spec) -> Json:
     """The part of a container that depends on the host: limits, mounts, privileges, namespaces."""
     limits, security, spaces = spec.limits, spec.security, spec.namespaces
-    binds = [mount for mount in spec.mounts if mount.kind != "tmpfs"]
-    temporary = [mount for mount in spec.mounts if mount.kind == "tmpfs"]
     return {
-        "Binds": [bind_text(mount) for mount in binds] or None,
+        **volume_inspection.host_config_json(spec),
         "LogConfig": {"Type": spec.log_driver, "Config": spec.log_options},
         "NetworkMode": spaces.network,
         "PortBindings": {},
@@ -133,7 +131,6 @@ def host_config_json(spec: Spec) -> Json:
         "PublishAllPorts": False,
         "ReadonlyRootfs": security.read_only_root,
         "SecurityOpt": security.options or None,
-        "Tmpfs": {mount.target: ",".join(mount.options) for mount in temporary},
         "UTSMode": "" if spaces.uts == "private" else spaces.uts,
         "UsernsMode": "" if spaces.user == "host" else spaces.user,
         "ShmSize": spec.shm_size,
@@ -175,25 +172,6 @@ def _paths(spec: Spec, chosen: list[str] | None, default: Iterable[str]) -> list
     return chosen
 
 
-def mount_json(mount: Mount) -> Json:
-    return {
-        "Type": mount.kind,
-        **({"Name": mount.source} if mount.kind == "volume" else {}),
-        "Source": mount.source,
-        "Destination": mount.target,
-        "Mode": "ro" if mount.read_only else "",
-        "RW": not mount.read_only,
-        "Propagation": mount.propagation if mount.kind == "bind" else "",
-    }
-
-
-def bind_text(mount: Mount) -> str:
-    modes = ["ro"] if mount.read_only else []
-    if mount.propagation != "rprivate":
-        modes.append(mount.propagation)
-    return ":".join([mount.source, mount.target, *([",".join(modes)] if modes else [])])
-
-
 def device_json(text: str) -> Json:
     host, inside, permissions = text.split(":")
     return {"PathOnHost": host, "PathInContainer": inside, "CgroupPermissions": permissions}
@@ -224,7 +202,7 @@ def summary(container: Container, *, size: bool = False) -> Json:
         "ExitCode": state.exit_code,
         "HostConfig": {"NetworkMode": spec.namespaces.network},
         "NetworkSettings": {"Networks": network_json(spec)["Networks"]},
-        "Mounts": [mount_json(mount) for mount in spec.mounts if mount.kind != "tmpfs"],
+        "Mounts": volume_inspection.mounts_json(container),
     }
     if size:
         shown["SizeRw"] = files.disk_use(container.directory / "upper")

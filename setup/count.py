@@ -21,7 +21,7 @@ WALK = {
     "08 building": "build/builder build/stage_builder build/run_step build/cache build/draft build/commit",
     "09 a container's life": "containers/spec containers/child containers/program containers/shim"
     " containers/lifecycle containers/state containers/logs containers/exec",
-    "10 storage": "containers/mounts",
+    "10 storage": "containers/mounts containers/volumes containers/filling",
     "11 what root may do": "kernel/capabilities kernel/seccomp kernel/devices kernel/net",
     "the recorder and the doors": "trace layers kernel/door kernel/syscalls",
 }

@@ -20,7 +20,7 @@ from minidock.layers import SEAMS
 REPOSITORY = Path(__file__).resolve().parent.parent
 PACKAGE = REPOSITORY / "minidock"
 
-GROUND = {"errors", "trace", "files", "config", "layers", "notation", "human", "events"}
+GROUND = {"errors", "trace", "files", "config", "layers", "notation", "mount_notation", "human", "events"}
 FLOORS = {"kernel": 1, "images": 2, "containers": 3, "build": 4}
 FACES = {"cli", "server", "compose", "lab"}
 ENGINE, FACE = 5, 6

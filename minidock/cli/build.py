@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from typing import Any
 
 from minidock import human, notation
-from minidock.cli.context import Context, say
+from minidock.cli.context import Context, confirmed, say
 from minidock.cli.flags import Command, Flag, UsageError, Values, boolean, integer, repeated
 from minidock.errors import InvalidInput
 
@@ -122,8 +122,6 @@ _BUILDS = "WARNING! This will remove all build cache."
 
 def builder_prune(context: Context, values: Values, arguments: list[str]) -> int:
     """Forget what builds remember."""
-    from minidock.cli.system import confirmed
-
     if not confirmed(_BUILDS, values["force"]):
         return 0
     _, freed = context.engine.prune_builds()

@@ -24,16 +24,17 @@ def inspect(context: Context, values: Values, arguments: list[str]) -> int:
         return engine.inspect(name, size=values["size"])
 
     looks: dict[str, list[Look]] = {
-        "": [container, engine.image_inspect],
+        "": [container, engine.image_inspect, engine.inspect_volume],
         "container": [container],
         "image": [engine.image_inspect],
+        "volume": [engine.inspect_volume],
     }
     if kind not in looks:
-        later = ("network", "volume")
-        if kind in later:
-            raise MinidockError(f"not yet: {kind}s come with lessons 10 and 11.", exit_code=1)
-        raise MinidockError(f'unknown type: "{kind}": must be one of "container", "image"', exit_code=1)
-    return _show(arguments, looks[kind], kind or "object", values["format"])
+        if kind == "network":
+            raise MinidockError("not yet: networks come with lesson 11.", exit_code=1)
+        known = ", ".join(f'"{name}"' for name in looks if name)
+        raise MinidockError(f'unknown type: "{kind}": must be one of {known}', exit_code=1)
+    return show(arguments, looks[kind], kind or "object", values["format"])
 
 
 def _container_inspect(context: Context, values: Values, arguments: list[str]) -> int:
@@ -44,7 +45,8 @@ def _image_inspect(context: Context, values: Values, arguments: list[str]) -> in
     return inspect(context, {**values, "type": "image", "size": False}, arguments)
 
 
-def _show(names: list[str], looks: list[Look], kind: str, form: str | None) -> int:
+def show(names: list[str], looks: list[Look], kind: str, form: str | None) -> int:
+    """Print what the first of *looks* that knows a name tells of it: all as JSON, or by a template."""
     template = Template(form) if form and form != "json" else None
     found, failures = [], []
     for name in names:
@@ -101,7 +103,7 @@ _SIZE = boolean("size", "s", "Display total file sizes if the type is container"
 COMMANDS = {
     "inspect": Command(
         "inspect [OPTIONS] NAME|ID [NAME|ID...]",
-        "Return low-level information on containers and images",
+        "Return low-level information on containers, images and volumes",
         inspect,
         (_FORMAT, _SIZE, Flag("type", help="Only inspect objects of the given type", default="")),
         least=1,

@@ -8,7 +8,7 @@ SECTIONS = {
     "Common commands": "run exec ps build pull push images logs stop rm",
     "Course": "explain doctor reset lab",
     "Containers": (
-        "attach commit create diff export inspect kill pause rename restart start stats top unpause wait"
+        "attach commit cp create diff export inspect kill pause rename restart start stats top unpause wait"
     ),
     "Images": "history import load login logout rmi save search tag",
     "System": "info version",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from minidock import notation
+from minidock import mount_notation, notation
 from minidock.cli.flags import Flag, UsageError, Values, boolean, integer, repeated
 from minidock.errors import InvalidInput, MinidockError
 
@@ -42,7 +42,7 @@ FLAGS = (
     Flag("memory-reservation", "", "bytes", "Memory soft limit", None, notation.size),
     Flag("memory-swap", "", "bytes", "Memory plus swap: '-1' for unlimited swap", None, notation.swap_size),
     repeated(
-        "mount", help="Attach a filesystem mount to the container", kind="mount", convert=notation.mount
+        "mount", help="Attach a filesystem mount to the container", kind="mount", convert=mount_notation.mount
     ),
     Flag("name", help="Assign a name to the container"),
     Flag("network", "", "network", "Connect a container to a network: none, host or container:ID"),
@@ -90,23 +90,24 @@ FLAGS = (
     Flag("stop-signal", help="Signal to stop the container", convert=notation.signal_name),
     Flag("stop-timeout", "", "int", "Timeout (in seconds) to stop a container", None, integer),
     repeated("sysctl", help="Sysctl options", kind="map", convert=notation.assignment),
-    repeated("tmpfs", help="Mount a tmpfs directory", convert=notation.tmpfs),
+    repeated("tmpfs", help="Mount a tmpfs directory", convert=mount_notation.tmpfs),
     boolean("tty", "t", "Allocate a pseudo-TTY"),
     repeated("ulimit", help="Ulimit options", kind="ulimit", convert=notation.ulimit),
     Flag("user", "u", help="Username or UID (format: <name|uid>[:<group|gid>])"),
     Flag("userns", help="User namespace to use (host|private)"),
     Flag("uts", help="UTS namespace to use"),
-    repeated("volume", "v", "Bind mount a volume", convert=notation.volume),
+    repeated("volume", "v", "Bind mount a volume", convert=mount_notation.volume),
+    Flag("volume-driver", help="Optional volume driver for the container"),
+    repeated("volumes-from", help="Mount volumes from the specified container(s)"),
     Flag("workdir", "w", help="Working directory inside the container"),
 )
 
 # Flags of Docker whose engine comes later: never ignored in silence.
-_NETWORKS, _VOLUMES = "lesson 11 (networks)", "lesson 10 (volumes)"
+_NETWORKS = "lesson 11 (networks)"
 _LATER = {
     _NETWORKS: (
         "add-host dns dns-option dns-search ip ip6 link link-local-ip mac-address network-alias publish"
     ),
-    _VOLUMES: "volume-driver volumes-from",
 }
 _NEVER = (
     "blkio-weight blkio-weight-device cgroup-parent cpu-rt-period cpu-rt-runtime device-cgroup-rule "

@@ -11,8 +11,9 @@ VERBS = {
     "attach": "streams",
     "build": "build",
     "commit": "build",
+    "cp": "cp",
     "create": "run",
-    "df": "system",
+    "df": "disk",
     "diff": "inspecting",
     "doctor": "health",
     "events": "events",
@@ -55,7 +56,7 @@ VERBS = {
     "wait": "lifecycle",
 }
 _OF_CONTAINERS = (
-    "attach commit create diff exec export kill logs pause rename restart rm run start stats stop top "
+    "attach commit cp create diff export exec kill logs pause rename restart rm run start stats stop top "
     "unpause update wait"
 )
 _OF_IMAGES = "build history import load pull push save tag"
@@ -81,6 +82,15 @@ GROUPS: dict[str, dict[str, str]] = {
     },
     "builder": {"build": "build", "prune": "builder prune"},
     "system": {"df": "df", "events": "events", "info": "info", "prune": "prune"},
+    "volume": {
+        "create": "volume create",
+        "inspect": "volume inspect",
+        "list": "volume ls",
+        "ls": "volume ls",
+        "prune": "volume prune",
+        "remove": "volume rm",
+        "rm": "volume rm",
+    },
 }
 GROUP_VERBS = {
     "container inspect": "inspecting",
@@ -89,21 +99,25 @@ GROUP_VERBS = {
     "container prune": "system",
     "image prune": "system",
     "image tree": "image_tree",
+    "volume create": "volumes",
+    "volume inspect": "volumes",
+    "volume ls": "volumes",
+    "volume prune": "volumes",
+    "volume rm": "volumes",
 }
 GROUP_SUMMARIES = {
     "builder": "Manage builds",
     "container": "Manage containers",
     "image": "Manage images",
     "system": "Manage minidock",
+    "volume": "Manage volumes",
 }
 # Verbs of Docker whose engine is not built yet.
 LATER = {
     "compose": "lesson 13",
-    "cp": "lesson 10",
     "network": "lesson 11",
     "port": "lesson 11",
     "serve": "lesson 12",
-    "volume": "lesson 10",
 }
 GLOBAL_FLAGS = (
     Flag("root", help="Directory of images and containers (default /var/lib/minidock; MINIDOCK_ROOT)"),

@@ -36,7 +36,7 @@ from minidock.containers.loop import READ, Loop
 from minidock.containers.protocol import Order
 from minidock.containers.running import Running, write_trace
 from minidock.containers.spec import Spec
-from minidock.containers.state import Container, State, abandoned, vanish
+from minidock.containers.state import Container, State, abandoned, drop_volumes, vanish
 from minidock.errors import MinidockError
 from minidock.kernel import syscalls
 
@@ -261,6 +261,8 @@ class Shim:
         if self.container.spec.auto_remove or abandoned(self.container.spec):
             self.container.note("destroy")
             parting = vanish(self.container)
+            with contextlib.suppress(OSError):
+                drop_volumes(self.container)
         else:
             with contextlib.suppress(OSError):  # a full disk must not keep anyone from hearing of the end
                 self.container.write_state(state)

@@ -14,7 +14,8 @@ from typing import Any
 class Mount:
     """One mount asked for with ``-v``, ``--mount`` or ``--tmpfs``.
 
-    *kind* is ``bind``, ``volume`` or ``tmpfs``; *source* a host path (bind) or volume name;
+    *kind* is ``bind``, ``volume`` or ``tmpfs``; *source* a host path (bind) or a volume's name, which an
+    anonymous one gets when its container is made;
     *propagation* one of private, rprivate, slave, rslave, shared, rshared; *options* are extra
     mount options (tmpfs: ``size=64m``).
     """
@@ -26,6 +27,15 @@ class Mount:
     propagation: str = "rprivate"
     options: list[str] = field(default_factory=list)
     create_source: bool = False  # -v makes a missing source directory, --mount does not
+    origin: str = "volume"  # the option that asked: volume, mount, tmpfs, image (VOLUME), volumes-from
+    mode: str = ""  # what stood after the second colon of -v
+    anonymous: bool = False  # a volume nobody has named: it goes with its container's --rm or `rm -v`
+    no_copy: bool = False  # of a volume: leave it empty, whatever the image has there
+    subpath: str = ""  # of a volume: only this part of it
+    recursive: str = ""  # of a bind: disabled (only the one mount); read-only: writable, readonly (below it)
+    driver: str = ""
+    driver_options: dict[str, str] = field(default_factory=dict)
+    labels: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -122,6 +132,7 @@ class Spec:
     volumes: list[str] = field(default_factory=list)  # VOLUME paths of the image
     # Of a build's container: the directory whose lock the builder holds. It lives no longer than that.
     owner: str = ""
+    volumes_from: list[str] = field(default_factory=list)  # as typed: "name" or "name:ro"
     student_layers: str = ""  # absolute MINIDOCK_LAYERS, recorded because sudo strips the environment
 
     def to_json(self) -> dict[str, Any]:

@@ -128,7 +128,6 @@ def test_a_bad_environment_file_names_its_line(tmp_path: Any, line: str, why: st
         ["-P"],
         ["--link", "a"],
         ["--dns", "1.1.1.1"],
-        ["--volumes-from", "x"],
         ["--gpus", "all"],
     ],
 )
