@@ -11,9 +11,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from minidock import limits, network_options, notation
+from minidock import limits, network_options, notation, storage
 from minidock.containers import logs, names, restart, timestamps
-from minidock.containers.spec import Mount, Namespaces, Security, Spec
+from minidock.containers.spec import Namespaces, Security, Spec
 from minidock.errors import InvalidInput
 from minidock.images.image import Image
 
@@ -26,7 +26,7 @@ KNOWN = """
     ipc label link log_driver log_opt mac_address memory memory_reservation memory_swap mount name network
     network_alias no_healthcheck oom_kill_disable oom_score_adj pid pids_limit privileged publish publish_all
     read_only restart rm security_opt shm_size stdin_once stop_signal stop_timeout sysctl tmpfs tty ulimit
-    user userns uts volume workdir
+    user userns uts volume volume_driver volumes_from workdir
 """
 
 Options = dict[str, Any]
@@ -40,12 +40,13 @@ def specification(
     options: Options,
     find_container: FindContainer,
     find_network: FindContainer,
+    spec_of: storage.SpecOf,
     student_layers: str = "",
 ) -> Spec:
     """Everything that decides how a container starts.
 
     *reference* is the image as typed, *command* None for the image's own. Raises InvalidInput for options
-    that are unknown, malformed or contradict each other; NotFound for a container or network that is named.
+    that are unknown, malformed or contradict each other; NotFound for a container or network that they name.
     """
     check_known(options)
     settings = image.settings
@@ -87,7 +88,7 @@ def specification(
         sysctls=_pairs(options.get("sysctl")),
         shm_size=notation.parsed(options.get("shm_size"), notation.size) or 64 << 20,
         oom_score_adj=_oom_score(options.get("oom_score_adj") or 0),
-        mounts=_mounts(options),
+        mounts=storage.mounts(options, settings.get("Volumes") or {}, spec_of),
         limits=limits.wanted(options),
         security=_security(options),
         namespaces=_namespaces(options, find_container, find_network),
@@ -105,6 +106,7 @@ def specification(
             }
         ),
         volumes=sorted(settings.get("Volumes") or {}),
+        volumes_from=list(options.get("volumes_from") or []),
         student_layers=student_layers,
     )
 
@@ -222,31 +224,6 @@ def _namespaces(options: Options, find_container: FindContainer, find_network: F
         user=chosen("userns", "host", "private"),
         cgroup=chosen("cgroupns", "private", "host"),
     )
-
-
-def _mounts(options: Options) -> list[Mount]:
-    """All of -v, --mount and --tmpfs; each target once."""
-    parsers = (("volume", notation.volume), ("mount", notation.mount), ("tmpfs", notation.tmpfs))
-    mounts = []
-    for option, parse in parsers:
-        for value in options.get(option) or []:
-            mounts.append(Mount(**(parse(value) if isinstance(value, str) else value)))
-    seen: set[str] = set()
-    for mount in mounts:
-        if mount.target in seen:
-            raise InvalidInput(f"Duplicate mount point: {mount.target}")
-        seen.add(mount.target)
-        if mount.kind == "volume":
-            what = f"volume {mount.source!r}" if mount.source else f"anonymous volume at {mount.target}"
-            raise InvalidInput(
-                f"not yet: {what}: managed volumes come with lesson 10",
-                hint="Give a host directory: -v /path:/inside.",
-            )
-        if mount.kind == "bind" and not mount.create_source and not os.path.lexists(mount.source):
-            raise InvalidInput(
-                f'invalid mount config for type "bind": bind source path does not exist: {mount.source}'
-            )
-    return mounts
 
 
 def _log_driver(options: Options) -> str:

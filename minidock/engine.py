@@ -15,25 +15,27 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
 from minidock import config as configuration
+from minidock.build_verbs import BuildVerbs
 from minidock.config import Config
 from minidock.containers import state
 from minidock.containers.state import Container
 from minidock.errors import Conflict, MinidockError
-from minidock.image_verbs import ImageVerbs, Json, Progress
+from minidock.image_verbs import Json, Progress
 from minidock.life_verbs import LifeVerbs
 from minidock.network_verbs import NetworkVerbs
+from minidock.storage_verbs import StorageVerbs
 
 if TYPE_CHECKING:
     from minidock.activity import Usage as Activity
     from minidock.capture import Result as Result
     from minidock.containers.log_reader import Entry
+    from minidock.containers.spec import Spec
     from minidock.containers.streams import Streams as Streams  # for the faces
     from minidock.diagnosis import Finding
     from minidock.images.transfer import Event as Event  # for the faces
-    from minidock.kernel.overlay import Change
     from minidock.leftovers import Leftover
     from minidock.overview import Usage
     from minidock.trace import Step
@@ -62,7 +64,7 @@ def parse_filters(texts: Iterable[str]) -> dict[str, list[str]]:
     return selection.parse(texts)
 
 
-class Engine(ImageVerbs, LifeVerbs, NetworkVerbs):
+class Engine(BuildVerbs, LifeVerbs, NetworkVerbs, StorageVerbs):
     """Every verb over one state root. Cheap to make: nothing is read before it is asked for.
 
     *root* is where images and containers live (default: as config.py says), *layers* a student's
@@ -106,23 +108,30 @@ class Engine(ImageVerbs, LifeVerbs, NetworkVerbs):
         local = self.pull_if_missing(
             image, policy=pull, platform=platform, progress=progress, on_missing=on_missing
         )
+        words = list(command) if command else None
         spec = creation.specification(
             local,
             image,
-            list(command) if command else None,
+            words,
             options,
             self._container_id,
             self.network_name,
+            lambda name: self.container(name).spec,
             self.layers,
         )
         trees = self.store.ensure_layers(local)
         with self.store.lock(shared=True):  # from here on the container counts as a user of its layers
             if not all(tree.is_dir() for tree in trees):
                 raise Conflict(f"image {image} was removed meanwhile", hint="Try again.")
-            return lifecycle.create(self.root, spec)
+            container = lifecycle.create(self.root, spec)
+        self.fill_volumes(container)
+        return container
 
     def _container_id(self, text: str) -> str:
         return self.container(text).id
+
+    def _spec_of(self, text: str) -> Spec:
+        return self.container(text).spec
 
     def container(self, text: str) -> Container:
         """The container with this name, id, or unique beginning of an id. Raises NotFound."""
@@ -304,18 +313,18 @@ class Engine(ImageVerbs, LifeVerbs, NetworkVerbs):
         lifecycle.rename(self.container(text), name)
 
     def rm(self, text: str, *, force: bool = False, volumes: bool = False) -> None:
-        """Remove a container; a running one only with *force*."""
+        """Remove a container; a running one only with *force*. *volumes*: its anonymous volumes as well."""
         from minidock.containers import lifecycle
 
-        lifecycle.remove(self.container(text), force=force, volumes=volumes)
+        lifecycle.remove(self.container(text), force=force, with_volumes=volumes)
 
     def prune_containers(self, filters: dict[str, list[str]] | None = None) -> tuple[list[str], int]:
         """Remove all containers that do not run: (their ids, the bytes they took)."""
-        from minidock import inspection, selection
+        from minidock import files, selection
 
         deleted, freed = [], 0
         for container in selection.prunable(self.containers(), filters or {}):
-            size = inspection.disk_use(container.directory / "upper")
+            size = files.disk_use(container.directory / "upper")
             self.rm(container.id, volumes=False)
             deleted.append(container.id)
             freed += size
@@ -332,21 +341,6 @@ class Engine(ImageVerbs, LifeVerbs, NetworkVerbs):
         from minidock import activity
 
         return activity.usage(self.container(text))
-
-    def export(self, text: str, file: IO[bytes]) -> None:
-        """Write a container's files as a tar archive."""
-        from minidock import inspection, snapshot
-
-        container = self.container(text)
-        snapshot.export(container, inspection.layer_paths(container), file)
-
-    def diff(self, text: str) -> list[Change]:
-        """What a container changed in its filesystem."""
-        from minidock import inspection
-        from minidock.kernel import overlay
-
-        container = self.container(text)
-        return overlay.diff(container.directory / "upper", inspection.layer_paths(container))
 
     def explain(self, text: str) -> list[Step]:
         """The steps that made a container, as recorded while it started."""
@@ -372,10 +366,17 @@ class Engine(ImageVerbs, LifeVerbs, NetworkVerbs):
         return overview.info(self.config, self.images(), self.containers(), self.layers)
 
     def df(self) -> list[Usage]:
-        """What images and containers take on disk."""
+        """What images, containers, volumes and the build cache take on disk."""
         from minidock import overview
 
-        return overview.disk_usage(self.images(), self.containers())
+        return overview.disk_usage(self.root, self.images(), self.containers(), self.volumes())
+
+    def df_in_detail(self) -> Json:
+        """What every image, container and volume takes on disk."""
+        from minidock import overview
+
+        rows = self.ps(all=True, size=True)
+        return overview.usage_in_detail(self.images(), self.image_summaries(), rows, self.volumes())
 
     def doctor(self) -> Iterator[Finding]:
         """Is this machine able to run containers? One finding after the other, as they are made."""

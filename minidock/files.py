@@ -158,3 +158,22 @@ def _flatten(path: Path) -> None:
                 os.close(directory)
     finally:
         os.close(top)
+
+
+def disk_use(tree: Path) -> int:
+    """Bytes in the files below *tree*; hard links count once, links are not followed."""
+    total, seen = 0, set()
+    stack = [str(tree)]
+    while stack:
+        try:
+            entries = list(os.scandir(stack.pop()))
+        except OSError:
+            continue
+        for entry in entries:
+            status = entry.stat(follow_symlinks=False)
+            if entry.is_dir(follow_symlinks=False):
+                stack.append(entry.path)
+            elif status.st_ino not in seen:
+                seen.add(status.st_ino)
+                total += status.st_size
+    return total

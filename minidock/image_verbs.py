@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from minidock.images.removal import Removed
     from minidock.images.search import Results
     from minidock.images.transfer import Event
+    from minidock.layer_tree import Tree
 
 Json = dict[str, Any]
 Progress = Callable[["Event"], None]
@@ -34,7 +35,9 @@ class ImageVerbs:
     def __init__(self, config: Config) -> None:
         self.config = config
         self.root = config.root
-        self.store = Store(self.root, uses=self._uses, max_layer_size=config.max_layer_size)
+        self.store = Store(
+            self.root, uses=self._uses, roots=self._roots, max_layer_size=config.max_layer_size
+        )
         # Lists leave out what is damaged and tell this; a face shows it in its own way.
         self.on_damage: Callable[[MinidockError], None] = _warn
 
@@ -43,6 +46,12 @@ class ImageVerbs:
         for container in state.containers(self.root):
             spec = container.spec
             yield Use(spec.id, spec.image_id, tuple(spec.layers), container.running())
+
+    def _roots(self) -> Iterator[str]:
+        """What the steps that builds remember need."""
+        from minidock.build import cache
+
+        return cache.roots(self.root)
 
     def pull(self, reference: str, *, platform: str | None = None, progress: Progress | None = None) -> Image:
         """Fetch an image from its registry (mirrors first)."""
@@ -158,6 +167,12 @@ class ImageVerbs:
             image.names = selection.named(image.names, filters or {})
         return [inspection.image_summary(image, used.get(image.id, 0)) for image in found]
 
+    def image_tree(self) -> Tree:
+        """The layers of all local images as a tree, with what each image costs."""
+        from minidock import layer_tree
+
+        return layer_tree.of(self.images())
+
     def history(self, text: str) -> list[Json]:
         """How an image was made, newest step first."""
         from minidock import inspection
@@ -212,20 +227,3 @@ class ImageVerbs:
         for name in loaded:
             self._note("load", self.image(name).id, name)
         return loaded
-
-    def import_(
-        self, file: IO[bytes], reference: str = "", *, changes: Sequence[str] = (), **options: Any
-    ) -> Image:
-        """Make an image of one layer from a tar archive of a filesystem.
-
-        *changes* are Dockerfile instructions such as ``CMD ["sh"]``; *options*: see flat.import_.
-        """
-        from minidock.images import changes as instructions
-        from minidock.images import flat
-
-        settings: Json = {}
-        for change in changes:
-            instructions.apply(settings, change)
-        image = flat.import_(self.store, file, reference, settings=settings, **options)
-        self._note("import", image.id, reference)
-        return image

@@ -6,15 +6,14 @@ ContainerConfig, MountPoint, NetworkSettings), ImageInspect.
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from minidock import human, network_inspection
+from minidock import files, human, network_inspection, volume_inspection
 from minidock.containers import life, timestamps
-from minidock.containers.spec import Mount, Spec
+from minidock.containers.spec import Spec
 from minidock.containers.state import Container, State
 from minidock.images import reference
 from minidock.images.image import Image
@@ -56,13 +55,13 @@ def container_json(container: Container, *, size: bool = False) -> Json:
             },
             "Name": "overlay2",
         },
-        "Mounts": [mount_json(mount) for mount in spec.mounts if mount.kind != "tmpfs"],
+        "Mounts": volume_inspection.mounts_json(container),
         "Config": config_json(spec),
         "NetworkSettings": network_inspection.settings_json(container),
     }
     if size:
-        shown["SizeRw"] = disk_use(directory / "upper")
-        shown["SizeRootFs"] = shown["SizeRw"] + sum(map(disk_use, layer_paths(container)))
+        shown["SizeRw"] = files.disk_use(directory / "upper")
+        shown["SizeRootFs"] = shown["SizeRw"] + sum(map(files.disk_use, layer_paths(container)))
     return shown
 
 
@@ -99,7 +98,7 @@ def config_json(spec: Spec) -> Json:
         "Env": spec.environment,
         "Cmd": spec.command or None,
         "Image": spec.image,
-        "Volumes": {path: {} for path in spec.volumes} or None,
+        "Volumes": volume_inspection.config_volumes(spec),
         "WorkingDir": "" if spec.working_directory == "/" else spec.working_directory,
         "Entrypoint": spec.entrypoint or None,
         "OnBuild": None,
@@ -114,10 +113,8 @@ def config_json(spec: Spec) -> Json:
 def host_config_json(spec: Spec) -> Json:
     """The part of a container that depends on the host: limits, mounts, privileges, namespaces."""
     limits, security, spaces = spec.limits, spec.security, spec.namespaces
-    binds = [mount for mount in spec.mounts if mount.kind != "tmpfs"]
-    temporary = [mount for mount in spec.mounts if mount.kind == "tmpfs"]
     return {
-        "Binds": [bind_text(mount) for mount in binds] or None,
+        **volume_inspection.host_config_json(spec),
         "LogConfig": {"Type": spec.log_driver, "Config": spec.log_options},
         **network_inspection.host_config(spec),
         "RestartPolicy": {"Name": spec.restart_policy, "MaximumRetryCount": spec.restart_retries},
@@ -132,7 +129,6 @@ def host_config_json(spec: Spec) -> Json:
         "Privileged": security.privileged,
         "ReadonlyRootfs": security.read_only_root,
         "SecurityOpt": security.options or None,
-        "Tmpfs": {mount.target: ",".join(mount.options) for mount in temporary},
         "UTSMode": "" if spaces.uts == "private" else spaces.uts,
         "UsernsMode": "" if spaces.user == "host" else spaces.user,
         "ShmSize": spec.shm_size,
@@ -174,25 +170,6 @@ def _paths(spec: Spec, chosen: list[str] | None, default: Iterable[str]) -> list
     return chosen
 
 
-def mount_json(mount: Mount) -> Json:
-    return {
-        "Type": mount.kind,
-        **({"Name": mount.source} if mount.kind == "volume" else {}),
-        "Source": mount.source,
-        "Destination": mount.target,
-        "Mode": "ro" if mount.read_only else "",
-        "RW": not mount.read_only,
-        "Propagation": mount.propagation if mount.kind == "bind" else "",
-    }
-
-
-def bind_text(mount: Mount) -> str:
-    modes = ["ro"] if mount.read_only else []
-    if mount.propagation != "rprivate":
-        modes.append(mount.propagation)
-    return ":".join([mount.source, mount.target, *([",".join(modes)] if modes else [])])
-
-
 def device_json(text: str) -> Json:
     host, inside, permissions = text.split(":")
     return {"PathOnHost": host, "PathInContainer": inside, "CgroupPermissions": permissions}
@@ -215,11 +192,11 @@ def summary(container: Container, *, size: bool = False) -> Json:
         "ExitCode": state.exit_code,
         "HostConfig": {"NetworkMode": spec.namespaces.network},
         "NetworkSettings": {"Networks": network_inspection.settings_json(container)["Networks"]},
-        "Mounts": [mount_json(mount) for mount in spec.mounts if mount.kind != "tmpfs"],
+        "Mounts": volume_inspection.mounts_json(container),
     }
     if size:
-        shown["SizeRw"] = disk_use(container.directory / "upper")
-        shown["SizeRootFs"] = shown["SizeRw"] + sum(map(disk_use, layer_paths(container)))
+        shown["SizeRw"] = files.disk_use(container.directory / "upper")
+        shown["SizeRootFs"] = shown["SizeRw"] + sum(map(files.disk_use, layer_paths(container)))
     return shown
 
 
@@ -250,25 +227,6 @@ def layer_paths(container: Container) -> list[Path]:
     """The read-only trees under a container, top first, as overlayfs wants them."""
     trees = container.root / "layers"
     return [trees / diff_id.removeprefix("sha256:") for diff_id in reversed(container.spec.layers)]
-
-
-def disk_use(tree: Path) -> int:
-    """Bytes in the files below *tree*; hard links count once, links are not followed."""
-    total, seen = 0, set()
-    stack = [str(tree)]
-    while stack:
-        try:
-            entries = list(os.scandir(stack.pop()))
-        except OSError:
-            continue
-        for entry in entries:
-            status = entry.stat(follow_symlinks=False)
-            if entry.is_dir(follow_symlinks=False):
-                stack.append(entry.path)
-            elif status.st_ino not in seen:
-                seen.add(status.st_ino)
-                total += status.st_size
-    return total
 
 
 # Docker shows every field, also those that the image's config leaves out.

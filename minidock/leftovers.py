@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from minidock import files, network_leftovers
-from minidock.containers import state
+from minidock.containers import state, volumes
 from minidock.containers.state import ALIVE, Container
 from minidock.errors import MinidockError
 from minidock.images import transaction
@@ -30,7 +30,7 @@ OURS = (
 class Leftover:
     """One thing that should not be there any more."""
 
-    kind: str  # container, cgroup, mount, file, bridge, …
+    kind: str  # container, volume, cgroup, mount, file, bridge, …
     what: str
     path: str = ""
 
@@ -44,7 +44,10 @@ def find(root: Path) -> Iterator[Leftover]:
         elif container.state().status in ALIVE:
             yield Leftover("container", f"{container.id[:12]}: its shim was killed", str(container.directory))
         try:
-            container.spec  # noqa: B018 (reads it)
+            if state.abandoned(container.spec) and not container.alive():
+                yield Leftover(
+                    "container", f"{container.id[:12]}: its build was killed", str(container.directory)
+                )
         except MinidockError as error:
             yield Leftover("container", error.message, str(container.directory))
         if not container.alive() and (container.directory / "shim.sock").exists():
@@ -58,6 +61,13 @@ def find(root: Path) -> Iterator[Leftover]:
     for path in sorted((root / "names").glob("*")):
         if not path.exists():
             yield Leftover("file", "name of a container that is gone", str(path))
+    if not files.is_locked(volumes.home(root) / ".lock"):
+        for path in volumes.unfinished(root):
+            yield Leftover("file", "volume half made or half removed", str(path))
+    damaged: list[MinidockError] = []
+    volumes.listed(root, damaged.append)
+    for each in damaged:
+        yield Leftover("volume", each.message, str(volumes.home(root)))
     for path in transaction.dead(root / "tmp"):
         yield Leftover("file", "pull, load or build that was killed", str(path))
     if not files.is_locked(root / "images.lock"):
@@ -119,6 +129,8 @@ def reset(root: Path, *, keep_images: bool = False) -> list[str]:
     done += network_leftovers.clear(root)
     if containers:
         done.insert(0, f"{len(containers)} container{'s' if len(containers) != 1 else ''}")
+    if kept := len(volumes.listed(root, lambda error: None)):
+        done.insert(0, f"{kept} volume{'s' if kept != 1 else ''}")
     images = ("images", "layers", "images.lock")
     for name in OURS:
         path = root / name

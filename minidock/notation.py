@@ -1,4 +1,4 @@
-"""How Docker writes things down: ``64m``, ``1m30s``, ``nofile=1024:2048``, ``/host:/inside:ro``.
+"""How Docker writes things down: ``64m``, ``1m30s``, ``nofile=1024:2048`` (mounts: mount_notation.py).
 
 Pure functions from text to plain values, shared by the command line, notebooks, compose files and the
 Engine API. All raise InvalidInput, in Docker's words where people know them.
@@ -16,8 +16,6 @@ from minidock.errors import InvalidInput
 _SIZE = re.compile(r"(\d+(?:\.\d+)?) ?([kmgtp])?(?:i?b)?", re.IGNORECASE)
 _DURATION = re.compile(r"(\d+\.?\d*|\.\d+)(ns|us|µs|ms|s|m|h)")
 _SECONDS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
-_VOLUME_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]+")
-PROPAGATIONS = ("private", "rprivate", "slave", "rslave", "shared", "rshared")
 _ULIMITS = "core cpu data fsize locks memlock msgqueue nice nofile nproc rss rtprio rttime sigpending stack"
 
 
@@ -162,126 +160,6 @@ def device(text: str) -> str:
     if not re.fullmatch(r"(?!.*(.).*\1)[rwm]+", mode):
         raise InvalidInput(f"invalid device mode: {mode}", hint="Permissions are r, w and m (mknod).")
     return f"{source}:{target}:{mode}"
-
-
-def volume(text: str) -> dict[str, Any]:
-    """A ``-v``: the fields of a mount (kind, source, target, read_only, propagation, …).
-
-    ``/path`` alone is an anonymous volume, ``name:/path`` a named one, ``/host:/path`` a bind mount
-    whose missing source becomes a directory.
-    """
-    parts = text.split(":")
-    if len(parts) > 3 or not all(parts):
-        raise InvalidInput(f"invalid volume specification: '{text}'", hint="Write /host:/inside[:ro].")
-    source, target, modes = ("", parts[0], "") if len(parts) == 1 else (*parts[:2], *parts[2:], "")[:3]
-    if source.startswith((".", "~")):
-        source = os.path.abspath(os.path.expanduser(source))
-    fields: dict[str, Any] = {
-        "kind": "bind" if source.startswith("/") else "volume",
-        "source": os.path.normpath(source) if source.startswith("/") else source,
-        "target": _inside(target, text),
-    }
-    if fields["kind"] == "volume" and source and not _VOLUME_NAME.fullmatch(source):
-        raise InvalidInput(
-            f'"{source}" includes invalid characters for a local volume name, '
-            'only "[a-zA-Z0-9][a-zA-Z0-9_.-]" are allowed',
-            hint="A host directory needs an absolute path.",
-        )
-    for mode in filter(None, modes.split(",")):
-        if mode in ("ro", "rw"):
-            fields["read_only"] = mode == "ro"
-        elif mode in PROPAGATIONS and fields["kind"] == "bind":
-            fields["propagation"] = mode
-        elif mode not in ("z", "Z", "nocopy", "consistent", "cached", "delegated"):
-            raise InvalidInput(
-                f"invalid mode: {mode}", hint="Modes: ro, rw, z, Z, rprivate, rslave, rshared."
-            )
-    if fields["kind"] == "bind":
-        fields["create_source"] = True
-    return fields
-
-
-def mount(text: str) -> dict[str, Any]:
-    """A ``--mount``: ``type=bind,source=/host,target=/inside,readonly``; fields as :func:`volume`."""
-    import csv
-
-    fields: dict[str, Any] = {"kind": "volume", "source": "", "target": ""}
-    options: list[str] = []
-    for part in next(csv.reader([text]), []):
-        key, equals, value = part.partition("=")
-        key = key.strip().lower()
-        if key in ("readonly", "ro"):
-            if value.lower() not in ("", "1", "true", "0", "false"):
-                raise InvalidInput(f"invalid value for {key}: {value}")
-            fields["read_only"] = value.lower() in ("", "1", "true")
-        elif not equals and key not in ("bind-nonrecursive", "volume-nocopy"):
-            raise InvalidInput(f"invalid field '{part}' must be a key=value pair")
-        elif key == "type":
-            fields["kind"] = value.lower()
-        elif key in ("source", "src"):
-            relative = value.startswith((".", "~"))
-            fields["source"] = os.path.abspath(os.path.expanduser(value)) if relative else value
-        elif key in ("target", "dst", "destination"):
-            fields["target"] = value
-        elif key == "bind-propagation":
-            if value not in PROPAGATIONS:
-                raise InvalidInput(f"invalid propagation: {value}", hint=", ".join(PROPAGATIONS))
-            fields["propagation"] = value
-        elif key == "tmpfs-size":
-            options.append(f"size={size(value)}")
-        elif key == "tmpfs-mode":
-            options.append(f"mode={value}")
-        elif key not in (
-            "consistency",
-            "bind-nonrecursive",
-            "bind-recursive",
-            "volume-nocopy",
-            "volume-driver",
-        ):
-            raise InvalidInput(f"unexpected key '{key}' in '{part}'")
-    return _checked_mount(fields, options, text)
-
-
-def _checked_mount(fields: dict[str, Any], options: list[str], text: str) -> dict[str, Any]:
-    kind = fields["kind"]
-    if kind not in ("bind", "volume", "tmpfs"):
-        raise InvalidInput(f"invalid mount type: {kind!r}", hint="Types: bind, volume, tmpfs.")
-    if not fields["target"]:
-        raise InvalidInput("target is required")
-    fields["target"] = _inside(fields["target"], text)
-    if kind == "bind" and not fields["source"].startswith("/"):
-        raise InvalidInput('invalid mount config for type "bind": source must be an absolute path')
-    if kind == "tmpfs" and fields["source"]:
-        raise InvalidInput('invalid mount config for type "tmpfs": source must not be given')
-    if options and kind != "tmpfs":
-        raise InvalidInput(f'cannot mix "tmpfs-*" options with mount type "{kind}"')
-    if options:
-        fields["options"] = options
-    return fields
-
-
-def tmpfs(text: str) -> dict[str, Any]:
-    """A ``--tmpfs``: ``/run:size=64m,mode=1777``; fields as :func:`volume`."""
-    target, _, options = text.partition(":")
-    words = [word for word in options.split(",") if word]
-    return {
-        "kind": "tmpfs",
-        "source": "",
-        "target": _inside(target, text),
-        "read_only": "ro" in words,
-        "options": [word for word in words if word not in ("ro", "rw")],
-    }
-
-
-def _inside(target: str, text: str) -> str:
-    if not target.startswith("/"):
-        raise InvalidInput(
-            f"invalid mount path: '{target}' mount path must be absolute", hint=f"It stands in {text!r}."
-        )
-    target = os.path.normpath(target)
-    if target in ("/", "//"):
-        raise InvalidInput("invalid specification: destination can't be '/'")
-    return target
 
 
 def exposed_ports(text: str) -> list[str]:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import platform
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import minidock
-from minidock import inspection
+from minidock import files
+from minidock.build import cache
 from minidock.config import Config
 from minidock.containers.state import Container
 from minidock.images.image import Image
@@ -50,6 +52,7 @@ def info(config: Config, images: list[Image], containers: list[Container], layer
         "ContainersStopped": len(states) - states.count("running") - states.count("paused"),
         "Images": len(images),
         "Driver": "overlay2",
+        "Plugins": {"Volume": ["local"]},
         "CgroupDriver": "cgroupfs",
         "CgroupVersion": cgroups.detect().removeprefix("v"),
         "SecurityOptions": ["name=seccomp,profile=builtin"],
@@ -78,8 +81,13 @@ def _operating_system() -> str:
         return "Linux"
 
 
-def disk_usage(images: list[Image], containers: list[Container]) -> list[Usage]:
-    """What each kind of thing takes. Layers shared by several images count once."""
+def disk_usage(
+    root: Path, images: list[Image], containers: list[Container], volumes: list[Json]
+) -> list[Usage]:
+    """What each kind of thing takes. Layers shared by several images count once.
+
+    The build cache takes the layers that no image has, and what ``RUN --mount=type=cache`` kept.
+    """
     used = {container.spec.image_id for container in containers}
     sizes: dict[str, int] = {}
     needed: set[str] = set()
@@ -89,8 +97,13 @@ def disk_usage(images: list[Image], containers: list[Container]) -> list[Usage]:
                 sizes[layer.diff_id] = image.layer_size(layer)
         if image.id in used:
             needed.update(image.diff_ids)
-    written = {each.id: inspection.disk_use(each.directory / "upper") for each in containers}
+    written = {each.id: files.disk_use(each.directory / "upper") for each in containers}
     running = [each for each in containers if each.running()]
+    cached = cache.layers(root)
+    only_cached = {diff_id: size for diff_id, size in cached.items() if diff_id not in sizes}
+    kept = sum(only_cached.values()) + cache.kept_by_mounts(root)
+    stored = {each["Name"]: files.disk_use(Path(each["Mountpoint"])) for each in volumes}
+    in_use = [each["Name"] for each in volumes if each["Containers"]]
     return [
         Usage(
             "Images",
@@ -106,4 +119,44 @@ def disk_usage(images: list[Image], containers: list[Container]) -> list[Usage]:
             sum(written.values()),
             sum(written.values()) - sum(written[each.id] for each in running),
         ),
+        Usage(
+            "Local Volumes",
+            len(volumes),
+            len(in_use),
+            sum(stored.values()),
+            sum(stored.values()) - sum(stored[name] for name in in_use),
+        ),
+        Usage("Build Cache", cache.count(root), 0, kept, kept),
     ]
+
+
+def usage_in_detail(
+    images: list[Image], image_rows: list[Json], rows: list[Json], volumes: list[Json]
+) -> Json:
+    """`system df -v`, in the shape of Docker's GET /system/df: what every single thing takes."""
+    holders: dict[str, int] = {}
+    for image in images:
+        for diff_id in set(image.diff_ids):
+            holders[diff_id] = holders.get(diff_id, 0) + 1
+    shared = {
+        image.id: sum(image.layer_size(layer) for layer in image.layers if holders[layer.diff_id] > 1)
+        for image in images
+    }
+    users = [row["ImageID"] for row in rows]
+    return {
+        "Images": [
+            {**row, "SharedSize": shared.get(row["Id"], 0), "Containers": users.count(row["Id"])}
+            for row in image_rows
+        ],
+        "Containers": rows,
+        "Volumes": [
+            {
+                **each,
+                "UsageData": {
+                    "Size": files.disk_use(Path(each["Mountpoint"])),
+                    "RefCount": len(each["Containers"]),
+                },
+            }
+            for each in volumes
+        ],
+    }

@@ -1,4 +1,4 @@
-"""``--filter``: which containers and images a list shows. Docker's keys, and Docker's meaning of each.
+"""``--filter``: which containers, images and volumes a list shows. Docker's keys, with Docker's meaning.
 
 Filters are ``{"status": ["exited", "created"], "label": ["tier=web"]}``: the values of one key are
 alternatives (of ``label`` all must fit), the keys must all fit.
@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import fnmatch
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import Any
 
 from minidock.containers import timestamps
 from minidock.containers.networks import Network
 from minidock.containers.state import Container
+from minidock.containers.volumes import Volume
 from minidock.containers.wiring import PREDEFINED
 from minidock.errors import InvalidInput
 from minidock.images.image import Image
@@ -24,6 +25,7 @@ CONTAINER_KEYS = (
     *("ancestor", "before", "exited", "health", "id", "label"),
     *("name", "network", "since", "status", "volume"),
 )
+VOLUME_KEYS = ("dangling", "driver", "label", "name")
 IMAGE_KEYS = ("before", "dangling", "label", "reference", "since", "until")
 NETWORK_KEYS = ("dangling", "driver", "id", "label", "name", "scope", "type")
 STATUSES = ("created", "running", "paused", "restarting", "removing", "exited", "dead")
@@ -69,7 +71,7 @@ def containers(
             and _one(filters, "health", lambda value: value == _health_of(container))
             and _one(filters, "id", lambda value: spec.id.startswith(value))
             and _one(filters, "name", lambda value: bool(re.search(value.removeprefix("/"), spec.name)))
-            and _labels(filters, spec.labels)
+            and labelled(filters, spec.labels)
             and (not ancestors or bool(ancestors & {spec.image_id, spec.image}))
             and (not exit_codes or (status == "exited" and container.state().exit_code in exit_codes))
             and after < spec.created < before
@@ -88,7 +90,7 @@ def prunable(candidates: list[Container], filters: Filters) -> list[Container]:
         container
         for container in candidates
         if not container.running()
-        and _labels(filters, container.spec.labels)
+        and labelled(filters, container.spec.labels)
         and (until is None or timestamps.to_nanoseconds(container.spec.created) < until)
     ]
 
@@ -104,7 +106,7 @@ def images(candidates: list[Image], filters: Filters, find: Callable[[str], Imag
         return (
             _one(filters, "dangling", lambda value: (value.lower() in ("true", "1")) == image.dangling)
             and ("reference" not in filters or bool(named(image.names, filters)))
-            and _labels(filters, image.settings.get("Labels") or {})
+            and labelled(filters, image.settings.get("Labels") or {})
             and (not after or image.created > after)
             and (before == "~" or image.created < before)
             and (until is None or timestamps.to_nanoseconds(image.created) < until)
@@ -130,7 +132,7 @@ def networks(candidates: list[Network], filters: Filters, used: set[str]) -> lis
         }
         return all(
             key not in filters or any(test(value) for value in filters[key]) for key, test in tests.items()
-        ) and _labels(filters, network.labels)
+        ) and labelled(filters, network.labels)
 
     return [network for network in candidates if fits(network)]
 
@@ -143,8 +145,51 @@ def prunable_networks(candidates: list[Network], filters: Filters) -> list[Netwo
         network
         for network in candidates
         if network.name not in PREDEFINED
-        and _labels(filters, network.labels)
+        and labelled(filters, network.labels)
         and (until is None or timestamps.to_nanoseconds(network.created) < until)
+    ]
+
+
+def volumes(found: list[Volume], filters: Filters, used: Collection[str]) -> list[Volume]:
+    """Those of *found* that fit; *used* are the names of volumes that some container uses."""
+    check(filters, VOLUME_KEYS)
+    dangling = {_truth("dangling", text) for text in filters.get("dangling", [])}
+
+    def fits(volume: Volume) -> bool:
+        return (
+            (not dangling or (volume.name not in used) in dangling)
+            and ("driver" not in filters or "local" in filters["driver"])
+            and ("name" not in filters or any(_matches(text, volume.name) for text in filters["name"]))
+            and labelled(filters, volume.labels)
+        )
+
+    return [volume for volume in found if fits(volume)]
+
+
+def _truth(key: str, text: str) -> bool:
+    if text.lower() not in ("true", "1", "t", "false", "0", "f"):
+        raise InvalidInput(f"invalid filter '{key}=[{text}]'", hint=f"Write {key}=true or {key}=false.")
+    return text.lower() in ("true", "1", "t")
+
+
+def _matches(pattern: str, name: str) -> bool:
+    try:
+        return re.search(pattern, name) is not None
+    except re.error:
+        return pattern in name
+
+
+def prunable_volumes(found: list[Volume], filters: Filters, *, all: bool) -> list[Volume]:
+    """The volumes that `volume prune` would remove, were none in use."""
+    check(filters, ("all", "label", "label!"))
+    all = all or any(_truth("all", text) for text in filters.get("all", []))
+    unwanted = [{"label": [text]} for text in filters.get("label!", [])]
+    return [
+        volume
+        for volume in found
+        if (all or volume.anonymous)
+        and labelled(filters, volume.labels)
+        and not any(labelled(each, volume.labels) for each in unwanted)
     ]
 
 
@@ -186,7 +231,7 @@ def event_filter(filters: Filters) -> Callable[[dict[str, Any]], bool]:
             and _one(filters, "event", lambda value: event["Action"].partition(":")[0] == value)
             and _one(filters, "scope", lambda value: value == event["scope"])
             and all(is_about(kind) for kind in ("container", "image", "network", "volume"))
-            and _labels(filters, actor["Attributes"])
+            and labelled(filters, actor["Attributes"])
         )
 
     return fits
@@ -208,7 +253,8 @@ def _one(filters: Filters, key: str, fits: Callable[[str], bool]) -> bool:
     return key not in filters or any(fits(value) for value in filters[key])
 
 
-def _labels(filters: Filters, labels: dict[str, str]) -> bool:
+def labelled(filters: Filters, labels: dict[str, str]) -> bool:
+    """Whether *labels* fit every ``label=…`` of the filters."""
     for text in filters.get("label", []):
         name, equals, value = text.partition("=")
         if name not in labels or (equals and labels[name] != value):

@@ -97,6 +97,39 @@ def test_killed_workers_of_a_pull(storm, image):
     storm.calm_down()
 
 
+# ── builds ───────────────────────────────────────────────────────────────────────────────────────────
+
+BUILD = """\
+FROM busybox AS one
+RUN head -c 2000000 /dev/urandom > /one
+FROM busybox AS two
+COPY . /two/
+RUN rm /two/Dockerfile; mkdir /two/more
+FROM busybox
+COPY --from=one /one /
+COPY --from=two /two /two
+RUN cat /one /two/large > /three
+"""
+
+
+def test_killed_builds(storm, tmp_path):
+    context = tmp_path / "context"
+    context.mkdir()
+    (context / "Dockerfile").write_text(BUILD)
+    (context / "large").write_bytes(os.urandom(3 << 20))
+    build = ("build", "-q", "-t", "built", context)
+    for _ in range(times(4, 40)):
+        storm.kill_command(*build)
+        storm.check("build")
+        if storm.chance.random() < 0.5:
+            storm.cli(*build)  # with whatever the killed one left in the cache
+            script = "wc -c < /three; ls /two"
+            assert storm.cli("run", "--rm", "built", "sh", "-c", script).stdout == "5145728\nlarge\nmore\n"
+        storm.cli("builder", "prune", "-f")
+    storm.cli("rmi", "-f", "built", check=False)
+    storm.calm_down()
+
+
 # ── containers ───────────────────────────────────────────────────────────────────────────────────────
 
 

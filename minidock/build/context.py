@@ -20,6 +20,7 @@ from typing import BinaryIO
 
 from minidock.build import archives, ignore
 from minidock.build.ignore import Patterns
+from minidock.build.known import Known
 from minidock.build.view import Found, View
 from minidock.errors import InvalidInput
 from minidock.images import compression, tar
@@ -34,7 +35,7 @@ _GIT = re.compile(r"(git://|git@|ssh://|github\.com/)|https?://.*\.git(#.*)?$")
 class Context:
     """The files a build may copy, without those that .dockerignore names.
 
-    *scratch* takes what ADD fetches.
+    *scratch* takes what ADD fetches. *known* are digests of its files, from builds before.
     """
 
     view: View
@@ -42,6 +43,7 @@ class Context:
     root: Path
     name: str
     scratch: Path
+    known: Known | None = None
 
     def find(self, path: str, *, follow: bool = True) -> Found | None:
         """What *path* leads to, as View.find; None for what is ignored."""

@@ -22,6 +22,7 @@ from minidock.build import digests, place, sources
 from minidock.build.context import Context
 from minidock.build.ignore import Patterns
 from minidock.build.instructions import Copy
+from minidock.build.known import Known
 from minidock.build.layout import Item, Layout
 from minidock.build.permissions import mode_change, owner_of
 from minidock.build.view import View
@@ -36,10 +37,18 @@ class Plan:
     shows source and destination.
     """
 
-    def __init__(self, items: list[Item], below: View, root: str, shape: str, shown: str) -> None:
+    def __init__(
+        self,
+        items: list[Item],
+        below: View,
+        root: str,
+        shape: str,
+        shown: str,
+        known: Known | None = None,
+    ) -> None:
         self._items = items
         self._below = below
-        self.digest, self.files = digests.of(items, root)
+        self.digest, self.files = digests.of(items, root, known)
         self.described = f"{shape}:{self.digest.removeprefix('sha256:')} in {shown}"
 
     def write(self, tree: Path, newest: int | None = None) -> None:
@@ -87,7 +96,9 @@ def plan(instruction: Copy, source: View | Context, workdir: str, below: View) -
     )
     shapes = [layout.add(each) for each in gathered]
     shape = shapes[0] if len(shapes) == 1 else "multi"
-    return Plan(list(layout.items.values()), below, layout.destination, shape, instruction.destination)
+    known = source.known if isinstance(source, Context) else None
+    items = list(layout.items.values())
+    return Plan(items, below, layout.destination, shape, instruction.destination, known)
 
 
 def _unchanged(mode: int) -> int:

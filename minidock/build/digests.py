@@ -6,6 +6,7 @@ import hashlib
 import os
 from collections.abc import Iterable
 
+from minidock.build.known import Known
 from minidock.build.layout import Item
 from minidock.build.view import Found, shown_name
 from minidock.errors import MinidockError
@@ -16,11 +17,11 @@ _MOST_FILES = 20_000  # digests of single files to hand back
 _SHORT = 16  # hex digits of them: enough to tell one version from another
 
 
-def of(items: Iterable[Item], root: str) -> tuple[str, dict[str, str]]:
+def of(items: Iterable[Item], root: str, known: Known | None = None) -> tuple[str, dict[str, str]]:
     """The digest ("sha256:…") of all *items* below *root*, and short ones of the single files.
 
     Everything that shows in the layer counts, except times: a fresh checkout has new ones. Reads every
-    file once; raises MinidockError when one changes meanwhile.
+    file once, but for those that are *known*; raises MinidockError when one changes meanwhile.
     """
     total = hashlib.sha256()
     files: dict[str, str] = {}
@@ -31,7 +32,7 @@ def of(items: Iterable[Item], root: str) -> tuple[str, dict[str, str]]:
         elif item.same_as:
             content = os.fsencode(item.same_as[len(root) :])
         elif item.found.is_file:
-            content = _of_file(item.found)
+            content = _of_file(item.found, known)
         elif item.found.is_link:
             content = os.fsencode(item.found.target())
         elif not item.is_directory:
@@ -46,7 +47,10 @@ def of(items: Iterable[Item], root: str) -> tuple[str, dict[str, str]]:
     return "sha256:" + total.hexdigest(), files
 
 
-def _of_file(found: Found) -> bytes:
+def _of_file(found: Found, known: Known | None) -> bytes:
+    remembered = known.get(found.status) if known else None
+    if remembered is not None:
+        return remembered
     digest = hashlib.sha256()
     descriptor = found.open()
     try:
@@ -59,4 +63,6 @@ def _of_file(found: Found) -> bytes:
         raise MinidockError(f"{shown_name(found.name)}: {error.strerror}") from None
     finally:
         os.close(descriptor)
+    if known:
+        known.put(found.status, digest.digest())
     return digest.digest()

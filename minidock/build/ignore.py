@@ -20,6 +20,8 @@ from minidock.build.problems import SyntaxProblem
 
 @dataclass(frozen=True, slots=True)
 class _Pattern:
+    """One line of the file. (Without a docstring, `dataclass` would import half of Python to write one.)"""
+
     text: str
     brings_back: bool
     whole: re.Pattern[str]

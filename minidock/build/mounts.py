@@ -8,7 +8,6 @@ Source: Dockerfile reference, "RUN --mount".
 
 from __future__ import annotations
 
-import csv
 import posixpath
 import re
 from collections.abc import Callable
@@ -74,6 +73,8 @@ def no_variable(name: str, value: str, instead: str) -> None:
 
 def _values(text: str, expand: Callable[[str], str] | None) -> dict[str, str]:
     """The fields by the long form of their keys, in the order in which they count: the last one wins."""
+    import csv  # here, since few Dockerfiles have mounts
+
     values: dict[str, str] = {}
     for field in next(csv.reader([text]), []):
         key, equals, value = field.partition("=")

@@ -75,6 +75,17 @@ def report(error: Any) -> None:
         say(error.hint)
 
 
+def confirmed(question: str, force: bool) -> bool:
+    """Ask a person, who has to say yes; nobody there means no."""
+    if force:
+        return True
+    print(f"{question}\nAre you sure you want to continue? [y/N] ", end="", flush=True)
+    answer = sys.stdin.readline()
+    if not answer:
+        print()
+    return answer.strip().lower() in ("y", "yes")
+
+
 def width() -> int:
     """Columns of the terminal; 80 where there is none."""
     try:

@@ -5,9 +5,8 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 
-from minidock.cli.context import Context
+from minidock.cli.context import Context, confirmed
 from minidock.cli.flags import Command, Values, boolean
-from minidock.cli.system import confirmed
 
 _MARKS = {"ok": ("✔", "green"), "warn": ("!", "yellow"), "fail": ("✘", "red")}
 
@@ -44,7 +43,9 @@ def _painter() -> Callable[[str, str], str]:
 def reset(context: Context, values: Values, arguments: list[str]) -> int:
     """Remove all that minidock made under its root."""
     kept = "" if not values["keep-images"] else "\nImages stay."
-    what = f"WARNING! This removes all containers and images under {context.engine.root}.{kept}"
+    count = len(context.engine.volumes())
+    volumes = f"{count} volume{'' if count == 1 else 's'} with all their data"
+    what = f"WARNING! This removes all containers, images and {volumes} under {context.engine.root}.{kept}"
     if not confirmed(what, values["yes"]):
         return 1
     done = context.engine.reset(keep_images=values["keep-images"])

@@ -24,17 +24,16 @@ def inspect(context: Context, values: Values, arguments: list[str]) -> int:
         return engine.inspect(name, size=values["size"])
 
     looks: dict[str, list[Look]] = {
-        "": [container, engine.image_inspect, engine.network_inspect],
+        "": [container, engine.image_inspect, engine.inspect_volume, engine.network_inspect],
         "container": [container],
         "image": [engine.image_inspect],
         "network": [engine.network_inspect],
+        "volume": [engine.inspect_volume],
     }
     if kind not in looks:
-        if kind == "volume":
-            raise MinidockError("not yet: volumes come with lesson 10.", exit_code=1)
-        known = ", ".join(f'"{each}"' for each in looks if each)
+        known = ", ".join(f'"{name}"' for name in looks if name)
         raise MinidockError(f'unknown type: "{kind}": must be one of {known}', exit_code=1)
-    return show_all(arguments, looks[kind], kind or "object", values["format"])
+    return show(arguments, looks[kind], kind or "object", values["format"])
 
 
 def _container_inspect(context: Context, values: Values, arguments: list[str]) -> int:
@@ -45,8 +44,8 @@ def _image_inspect(context: Context, values: Values, arguments: list[str]) -> in
     return inspect(context, {**values, "type": "image", "size": False}, arguments)
 
 
-def show_all(names: list[str], looks: list[Look], kind: str, form: str | None) -> int:
-    """Print what the first look that finds it tells of each name; errors speak of *kind*."""
+def show(names: list[str], looks: list[Look], kind: str, form: str | None) -> int:
+    """Print what the first of *looks* that knows a name tells of it: all as JSON, or by a template."""
     template = Template(form) if form and form != "json" else None
     found, failures = [], []
     for name in names:
@@ -103,7 +102,7 @@ _SIZE = boolean("size", "s", "Display total file sizes if the type is container"
 COMMANDS = {
     "inspect": Command(
         "inspect [OPTIONS] NAME|ID [NAME|ID...]",
-        "Return low-level information on containers and images",
+        "Return low-level information on containers, images and volumes",
         inspect,
         (_FORMAT, _SIZE, Flag("type", help="Only inspect objects of the given type", default="")),
         least=1,

@@ -6,11 +6,10 @@ from typing import Any
 
 from minidock import notation
 from minidock.cli import table
-from minidock.cli.context import Context, each
+from minidock.cli.context import Context, confirmed, each
 from minidock.cli.flags import Command, Flag, UsageError, Values, boolean, repeated
-from minidock.cli.inspecting import show_all
+from minidock.cli.inspecting import show
 from minidock.cli.ps import FORMAT
-from minidock.cli.system import confirmed
 from minidock.engine import parse_filters
 from minidock.errors import MinidockError, NotFound
 
@@ -79,7 +78,7 @@ def _row(network: dict[str, Any], whole: bool) -> dict[str, Any]:
 
 def inspect(context: Context, values: Values, arguments: list[str]) -> int:
     """Show everything about networks as JSON, or what a template picks."""
-    return show_all(arguments, [context.engine.network_inspect], "network", values["format"])
+    return show(arguments, [context.engine.network_inspect], "network", values["format"])
 
 
 def connect(context: Context, values: Values, arguments: list[str]) -> int:

@@ -5,10 +5,12 @@ from __future__ import annotations
 from minidock.cli import verbs
 
 SECTIONS = {
-    "Common commands": "run exec ps pull push images logs stop rm",
+    "Common commands": "run exec ps build pull push images logs stop rm",
     "Course": "explain doctor reset lab",
-    "Containers": "attach create diff export inspect kill pause port rename restart start stats top unpause"
-    " wait",
+    "Containers": (
+        "attach commit cp create diff export inspect kill pause port rename restart start stats top unpause "
+        "wait"
+    ),
     "Images": "history import load login logout rmi save search tag",
     "System": "info version",
 }

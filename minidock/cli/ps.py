@@ -68,7 +68,7 @@ def row_of(row: dict[str, Any], whole: bool) -> dict[str, Any]:
         "Labels": ",".join(f"{name}={value}" for name, value in sorted(labels.items())),
         "Label": label,
         "Mounts": ",".join(
-            mount["Source"] if whole else human.shortened(mount["Source"], 15) for mount in row["Mounts"]
+            name if whole else human.shortened(name, 15) for name in map(_mount_name, row["Mounts"])
         ),
         "LocalVolumes": str(sum(mount["Type"] == "volume" for mount in row["Mounts"])),
         "Networks": ",".join(sorted(row["NetworkSettings"]["Networks"])),
@@ -101,6 +101,11 @@ def _span_text(span: list[dict[str, Any]]) -> str:
         return inside
     host = span[0]["IP"]
     return f"{f'[{host}]' if ':' in host else host}:{numbers('PublicPort')}->{inside}"
+
+
+def _mount_name(mount: dict[str, Any]) -> str:
+    """A volume by its name, a host directory by its path."""
+    return str(mount.get("Name") or mount["Source"])
 
 
 def image_text(image: str, whole: bool) -> str:

@@ -124,7 +124,7 @@ def _explain(container: Any, descriptor: int) -> None:
     page.show(f"{container.spec.name} ({container.id[:12]})", container.spec.image, steps)
 
 
-_BOTH = (*run_options.FLAGS, *run_options.LATER_FLAGS)
+_BOTH = (*run_options.FLAGS, *run_options.MISSING_FLAGS)
 _OF_RUN = (
     boolean("detach", "d", "Run container in background and print container ID"),
     boolean("explain", help="Afterwards show each kernel step that made the container"),

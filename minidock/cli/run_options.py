@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from minidock import notation
+from minidock import mount_notation, notation
 from minidock.cli.flags import Flag, UsageError, Values, boolean, integer, repeated
 from minidock.errors import InvalidInput, MinidockError
 
@@ -50,7 +50,7 @@ FLAGS = (
     Flag("memory-reservation", "", "bytes", "Memory soft limit", None, notation.size),
     Flag("memory-swap", "", "bytes", "Memory plus swap: '-1' for unlimited swap", None, notation.swap_size),
     repeated(
-        "mount", help="Attach a filesystem mount to the container", kind="mount", convert=notation.mount
+        "mount", help="Attach a filesystem mount to the container", kind="mount", convert=mount_notation.mount
     ),
     Flag("name", help="Assign a name to the container"),
     Flag("health-cmd", help="Command to run to check health"),
@@ -101,56 +101,40 @@ FLAGS = (
     Flag("stop-signal", help="Signal to stop the container", convert=notation.signal_name),
     Flag("stop-timeout", "", "int", "Timeout (in seconds) to stop a container", None, integer),
     repeated("sysctl", help="Sysctl options", kind="map", convert=notation.assignment),
-    repeated("tmpfs", help="Mount a tmpfs directory", convert=notation.tmpfs),
+    repeated("tmpfs", help="Mount a tmpfs directory", convert=mount_notation.tmpfs),
     boolean("tty", "t", "Allocate a pseudo-TTY"),
     repeated("ulimit", help="Ulimit options", kind="ulimit", convert=notation.ulimit),
     Flag("user", "u", help="Username or UID (format: <name|uid>[:<group|gid>])"),
     Flag("userns", help="User namespace to use (host|private)"),
     Flag("uts", help="UTS namespace to use"),
-    repeated("volume", "v", "Bind mount a volume", convert=notation.volume),
+    repeated("volume", "v", "Bind mount a volume", convert=mount_notation.volume),
+    Flag("volume-driver", help="Optional volume driver for the container"),
+    repeated("volumes-from", help="Mount volumes from the specified container(s)"),
     Flag("workdir", "w", help="Working directory inside the container"),
 )
 
-# Flags of Docker whose engine comes later: never ignored in silence.
-_VOLUMES = "lesson 10 (volumes)"
-_LATER = {
-    _VOLUMES: "volume-driver volumes-from",
-}
-_NEVER = (
+# Flags of Docker that minidock does not have: never ignored in silence.
+_MISSING = (
     "blkio-weight blkio-weight-device cgroup-parent cpu-rt-period cpu-rt-runtime device-cgroup-rule "
     "device-read-bps device-read-iops device-write-bps device-write-iops gpus isolation kernel-memory "
-    "link-local-ip "
-    "memory-swappiness runtime storage-opt use-api-socket"
+    "link-local-ip memory-swappiness runtime storage-opt use-api-socket"
 )
 
 
-def _refuse(reason: str) -> Any:
-    def convert(_: str) -> None:
-        raise InvalidInput(reason)
-
-    return convert
+def _refuse(_: str) -> None:
+    raise InvalidInput("minidock does not have it")
 
 
-def _later_flags() -> tuple[Flag, ...]:
-    flags = [
-        Flag(name, "", "string", f"(not yet: {lesson})", None, _refuse(f"not yet: {lesson}"))
-        for lesson, names in _LATER.items()
-        for name in names.split()
-    ]
-    refused = _refuse("minidock does not have it")
-    return (*flags, *(Flag(name, help="(not in minidock)", convert=refused) for name in _NEVER.split()))
-
-
-LATER_FLAGS = _later_flags()
+MISSING_FLAGS = tuple(Flag(name, help="(not in minidock)", convert=_refuse) for name in _MISSING.split())
 
 
 def engine_options(values: Values) -> dict[str, Any]:
     """The keyword arguments of ``engine.create``: what was typed, under Docker's names with ``_`` for ``-``.
 
-    Raises UsageError for flags that contradict each other or whose engine comes later.
+    Raises UsageError for flags that contradict each other or that minidock does not have.
     """
     _check(values)
-    skipped = _HANDLED_HERE | {flag.name for flag in LATER_FLAGS}
+    skipped = _HANDLED_HERE | {flag.name for flag in MISSING_FLAGS}
     options = {
         flag.name.replace("-", "_"): values[flag.name]
         for flag in FLAGS

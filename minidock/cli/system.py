@@ -1,15 +1,12 @@
-"""``minidock info``, ``version``, ``system df``, ``prune``: the engine as a whole."""
+"""``minidock info``, ``version``, ``prune``: the engine as a whole."""
 
 from __future__ import annotations
 
-import sys
 from typing import Any
 
 from minidock import human
-from minidock.cli import table
-from minidock.cli.context import Context
-from minidock.cli.flags import Command, Flag, Values, boolean, criterion, repeated
-from minidock.cli.ps import FORMAT
+from minidock.cli.context import Context, confirmed
+from minidock.cli.flags import Command, Flag, UsageError, Values, boolean, criterion, repeated
 from minidock.cli.templates import Template, json_of
 from minidock.engine import parse_filters
 
@@ -41,6 +38,7 @@ def info(context: Context, values: Values, arguments: list[str]) -> int:
         ("Images", found["Images"]),
         ("Server Version", found["ServerVersion"]),
         ("Storage Driver", found["Driver"]),
+        ("Volume Drivers", " ".join(found["Plugins"]["Volume"])),
         ("Cgroup Version", found["CgroupVersion"]),
         ("Security Options", ", ".join(found["SecurityOptions"])),
         ("Kernel Version", found["KernelVersion"]),
@@ -60,63 +58,35 @@ def info(context: Context, values: Values, arguments: list[str]) -> int:
     return 0
 
 
-_DF_HEADINGS = {
-    "Type": "TYPE",
-    "TotalCount": "TOTAL",
-    "Active": "ACTIVE",
-    "Size": "SIZE",
-    "Reclaimable": "RECLAIMABLE",
-}
-
-
-def df(context: Context, values: Values, arguments: list[str]) -> int:
-    """Show what images and containers take on disk."""
-    found = context.engine.df()
-    rows = []
-    for part in found:
-        share = round(100 * part.reclaimable / part.size) if part.size else 0
-        reclaimable = human.size(part.reclaimable)
-        rows.append(
-            {
-                "Type": part.kind,
-                "TotalCount": str(part.total),
-                "Active": str(part.active),
-                "Size": human.size(part.size),
-                "Reclaimable": f"{reclaimable} ({share}%)" if part.size else reclaimable,
-            }
-        )
-    table.show(rows, _DF_HEADINGS, tuple(_DF_HEADINGS), values["format"])
-    return 0
-
-
-def confirmed(question: str, force: bool) -> bool:
-    """Ask a person, who has to say yes; nobody there means no."""
-    if force:
-        return True
-    print(f"{question}\nAre you sure you want to continue? [y/N] ", end="", flush=True)
-    answer = sys.stdin.readline()
-    if not answer:
-        print()
-    return answer.strip().lower() in ("y", "yes")
-
-
 _CONTAINERS = "WARNING! This will remove all stopped containers."
 _DANGLING = "WARNING! This will remove all dangling images."
 _UNUSED = "WARNING! This will remove all images without at least one container associated to them."
 
 
 def prune(context: Context, values: Values, arguments: list[str]) -> int:
-    """Remove stopped containers and images that nobody needs."""
+    """Remove stopped containers, images that nobody needs, what builds remember (and volumes)."""
     images = (
         "all images without at least one container associated to them"
         if values["all"]
         else "all dangling images"
     )
-    question = f"WARNING! This will remove:\n  - all stopped containers\n  - {images}\n"
+    volumes = ["all anonymous volumes not used by at least one container"] if values["volumes"] else []
+    builds = [] if values["filter"] else ["all build cache"]
+    everything = ["all stopped containers", *volumes, images, *builds]
+    question = "WARNING! This will remove:\n" + "".join(f"  - {each}\n" for each in everything)
     if not confirmed(question, values["force"]):
         return 0
     filters = parse_filters(values["filter"])
-    freed = _prune_containers(context, filters) + _prune_images(context, filters, values["all"])
+    freed = _prune_containers(context, filters)
+    if values["volumes"]:
+        from minidock.cli.volumes import prune_volumes
+
+        if "until" in filters:
+            raise UsageError('The "until" filter is not supported with "--volumes"', exit_code=1)
+        freed += prune_volumes(context, filters)
+    freed += _prune_images(context, filters, values["all"])
+    if not filters:  # they are for containers and images: a remembered step has no label
+        freed += context.engine.prune_builds()[1]
     print(f"Total reclaimed space: {human.size(freed)}")
     return 0
 
@@ -172,8 +142,13 @@ COMMANDS: dict[str, Any] = {
         most=0,
     ),
     "info": Command("info [OPTIONS]", "Display system-wide information", info, (_INFO_FORMAT,), most=0),
-    "df": Command("df [OPTIONS]", "Show disk usage", df, (FORMAT,), most=0),
-    "prune": Command("prune [OPTIONS]", "Remove unused data", prune, (_ALL, _FILTER, _FORCE), most=0),
+    "prune": Command(
+        "prune [OPTIONS]",
+        "Remove unused data",
+        prune,
+        (_ALL, _FILTER, _FORCE, boolean("volumes", help="Prune anonymous volumes")),
+        most=0,
+    ),
     "container prune": Command(
         "container prune [OPTIONS]",
         "Remove all stopped containers",

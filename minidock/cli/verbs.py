@@ -9,8 +9,11 @@ from minidock.errors import MinidockError
 # verb -> the module of minidock.cli that defines it
 VERBS = {
     "attach": "streams",
+    "build": "build",
+    "commit": "build",
+    "cp": "cp",
     "create": "run",
-    "df": "system",
+    "df": "disk",
     "diff": "inspecting",
     "doctor": "health",
     "events": "events",
@@ -54,11 +57,11 @@ VERBS = {
     "wait": "lifecycle",
 }
 _OF_CONTAINERS = (
-    "attach create diff exec export kill logs pause port rename restart rm run start stats stop top unpause "
-    "update wait"
+    "attach commit cp create diff export exec kill logs pause port rename restart rm run start stats stop "
+    "top unpause update wait"
 )
 _OF_NETWORKS = "connect create disconnect inspect ls prune rm show"
-_OF_IMAGES = "history import load pull push save tag"
+_OF_IMAGES = "build history import load pull push save tag"
 # "container ls" -> the verb that does it
 GROUPS: dict[str, dict[str, str]] = {
     "container": {
@@ -77,37 +80,52 @@ GROUPS: dict[str, dict[str, str]] = {
         "remove": "rmi",
         "inspect": "image inspect",
         "prune": "image prune",
+        "tree": "image tree",
     },
     "network": {
         **{name: f"network {name}" for name in _OF_NETWORKS.split()},
         "list": "network ls",
         "remove": "network rm",
     },
+    "builder": {"build": "build", "prune": "builder prune"},
     "system": {"df": "df", "events": "events", "info": "info", "prune": "prune"},
+    "volume": {
+        "create": "volume create",
+        "inspect": "volume inspect",
+        "list": "volume ls",
+        "ls": "volume ls",
+        "prune": "volume prune",
+        "remove": "volume rm",
+        "rm": "volume rm",
+    },
 }
 GROUP_VERBS = {
     "container inspect": "inspecting",
     "image inspect": "inspecting",
+    "builder prune": "build",
     "container prune": "system",
     "image prune": "system",
     **{f"network {name}": "network" for name in _OF_NETWORKS.split()},
     "network show": "network_show",
+    "image tree": "image_tree",
+    "volume create": "volumes",
+    "volume inspect": "volumes",
+    "volume ls": "volumes",
+    "volume prune": "volumes",
+    "volume rm": "volumes",
 }
 GROUP_SUMMARIES = {
+    "builder": "Manage builds",
     "container": "Manage containers",
     "image": "Manage images",
     "network": "Manage networks",
     "system": "Manage minidock",
+    "volume": "Manage volumes",
 }
 # Verbs of Docker whose engine is not built yet.
 LATER = {
-    "build": "lessons 07 and 08",
-    "builder": "lessons 07 and 08",
-    "commit": "lesson 08",
     "compose": "lesson 13",
-    "cp": "lesson 10",
     "serve": "lesson 12",
-    "volume": "lesson 10",
 }
 GLOBAL_FLAGS = (
     Flag("root", help="Directory of images and containers (default /var/lib/minidock; MINIDOCK_ROOT)"),

@@ -188,7 +188,8 @@ def mount_root(container: Container, user: int | None = None) -> Path:
     *user* is the user namespace whose ids the files are to have.
     """
     root, directory = container.root, container.directory
-    layers = [root / "layers" / name.rpartition(":")[2] for name in reversed(container.spec.layers)]
+    # An absolute path replaces what stands before it: a build's own layers are elsewhere.
+    layers = [root / "layers" / name.removeprefix("sha256:") for name in reversed(container.spec.layers)]
     if len(layers) < overlay.MOST_LAYERS:
         layers.insert(0, etc.init_layer(container))
     missing = next((layer for layer in layers if not layer.is_dir()), None)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from minidock import files
-from minidock.containers import checks, life, names, protocol, spawner, state
+from minidock.containers import checks, life, names, protocol, spawner, state, volumes
 from minidock.containers.protocol import Order
 from minidock.containers.spec import Spec
 from minidock.containers.state import Container
@@ -32,25 +32,26 @@ SIGKILL = 9
 def create(root: Path, spec: Spec) -> Container:
     """Write a new container's directory and give it its name (one is invented when *spec* has none).
 
-    On disk when this returns, unless the container is to remove itself anyway. Raises Conflict when the
-    name is taken, InvalidInput for what could never start.
+    On disk when this returns, unless the container is not to outlive what goes on now. Raises Conflict
+    when the name is taken, InvalidInput for what could never start.
     """
     checks.check(spec)
     container = Container(root, spec.id, spec)
-    with state.names_lock(root):
+    durable = not (spec.auto_remove or spec.owner)
+    with volumes.claimed(root, spec.mounts, sync=durable), state.names_lock(root):
         if not spec.name:
             spec.name = names.generate(lambda name: state.named(root, name) is not None)
         making = state.make_room(root)
         try:
             for directory in ("upper", "work", "merged"):
                 (making / directory).mkdir(mode=0o755)
-            files.write_json(making / "config.json", spec.to_json(), sync=not spec.auto_remove)
+            files.write_json(making / "config.json", spec.to_json(), sync=durable)
             state.claim(root, spec.name, spec.id)
             os.rename(making, container.directory)
         except BaseException:
             files.remove_tree(making)
             raise
-        if not spec.auto_remove:
+        if durable:
             files.sync_directory(root / "containers")
             files.sync_directory(root / "names")
     container.note("create")
@@ -213,10 +214,10 @@ def resize(container: Container, rows: int, columns: int) -> None:
 # --- the end -------------------------------------------------------------------------------------
 
 
-def remove(container: Container, *, force: bool = False, volumes: bool = False) -> None:
+def remove(container: Container, *, force: bool = False, with_volumes: bool = False) -> None:
     """Remove a container that does not run; with *force* kill it first.
 
-    *volumes* is for anonymous volumes (a later lesson). Raises Conflict when it runs.
+    *with_volumes*: its anonymous volumes go too, but for those that others use. Raises Conflict when it runs.
     """
     if container.running():
         life.after("rm -f" if force else "rm", container.status(), container.id, container.name)
@@ -227,6 +228,8 @@ def remove(container: Container, *, force: bool = False, volumes: bool = False) 
             raise Conflict(f'cannot remove container "/{container.name}": it was started just now')
         state.clear(container)  # where a shim was killed before its container ran
         state.delete(container)
+        if with_volumes:
+            state.drop_volumes(container)
 
 
 def rename(container: Container, name: str) -> None:

@@ -14,9 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from minidock import trace
-from minidock.containers import user_namespace
+from minidock.containers import user_namespace, volume_driver, volumes
 from minidock.containers.spec import Mount
-from minidock.errors import InvalidInput
+from minidock.containers.volume_driver import Filesystem
+from minidock.containers.volumes import Volume
+from minidock.errors import InvalidInput, KernelError
 from minidock.kernel import rootfs, syscalls
 
 _FLAGS = {
@@ -44,23 +46,26 @@ _PROPAGATION = {
 
 @dataclass(slots=True)
 class Taken:
-    """A mount that waits for its place: the descriptor of a detached copy, or -1 for a tmpfs to come."""
+    """A mount that waits for its place: the descriptor of a detached copy, or -1 for one to be made there.
+
+    *filesystem* is that of a volume that names a device (see volume_driver.py).
+    """
 
     mount: Mount
     tree: int = -1
     is_directory: bool = True
-
-
-def volume_path(root: Path, name: str) -> Path:
-    """Where a named volume keeps its data."""
-    return root / "volumes" / name / "_data"
+    filesystem: Filesystem | None = None
+    volume: Volume | None = None
 
 
 def prepare_sources(root: Path, mounts: list[Mount]) -> None:
-    """Make the host directories and volumes that do not exist yet (before the container's life begins)."""
+    """Make the host directories of ``-v`` that do not exist yet (before the container's life begins).
+
+    Raises NotFound for a volume that was taken away.
+    """
     for mount in mounts:
         if mount.kind == "volume":
-            volume_path(root, mount.source).mkdir(parents=True, exist_ok=True)
+            volumes.find(root, mount.source)
         elif mount.kind == "bind" and mount.create_source and not os.path.exists(mount.source):
             os.makedirs(mount.source, exist_ok=True)
 
@@ -76,16 +81,61 @@ def take(root: Path, mounts: list[Mount], user: int | None = None) -> list[Taken
     for mount in sorted(mounts, key=lambda each: os.path.normpath(each.target).count("/")):
         if mount.kind == "tmpfs":
             taken.append(Taken(mount))
-            continue
-        source = os.path.realpath(mount.source if mount.kind == "bind" else volume_path(root, mount.source))
-        if user is not None and mount.kind == "volume":
-            taken.append(Taken(mount, user_namespace.open_mapped(Path(source), user)))
-            continue
-        _check_propagation(mount, source)
-        flags = syscalls.OPEN_TREE_CLONE | syscalls.OPEN_TREE_CLOEXEC | syscalls.AT_RECURSIVE
-        tree = syscalls.open_tree(syscalls.AT_FDCWD, source, flags)
-        taken.append(Taken(mount, tree, os.path.isdir(source)))
+        elif mount.kind == "volume":
+            taken.append(_take_volume(root, mount, user))
+        else:
+            source = os.path.realpath(mount.source)
+            _check_propagation(mount, source)
+            tree = _copy(source, recursive=mount.recursive != "disabled")
+            taken.append(Taken(mount, tree, os.path.isdir(source)))
     return taken
+
+
+def _take_volume(root: Path, mount: Mount, user: int | None) -> Taken:
+    volume = volumes.find(root, mount.source)
+    wanted = volume_driver.filesystem(volume)
+    if wanted is not None and not wanted.is_bind:
+        if mount.subpath:
+            raise InvalidInput(
+                f"volume-subpath: the volume {volume.name} is a filesystem of its own ({wanted.fstype})",
+                hint="Mount all of it.",
+            )
+        return Taken(mount, filesystem=wanted, volume=volume)
+    if wanted is None:
+        path = _below(volume.path, mount.subpath)
+        tree = _copy(path, recursive=True) if user is None else user_namespace.open_mapped(path, user)
+        return Taken(mount, tree, os.path.isdir(path), volume=volume)
+    try:
+        path = _below(Path(wanted.device), mount.subpath)
+        tree = _copy(path, recursive=bool(wanted.flags & syscalls.MS_REC))
+        if wanted.attributes():
+            syscalls.mount_setattr(tree, "", syscalls.AT_EMPTY_PATH, attributes=wanted.attributes())
+    except KernelError as error:
+        raise volume_driver.refused(volume, error) from None
+    return Taken(mount, tree, os.path.isdir(path), volume=volume)
+
+
+def _copy(source: Path | str, *, recursive: bool) -> int:
+    """A detached copy of the mount at *source*, with all that is mounted below it when *recursive*."""
+    flags = syscalls.OPEN_TREE_CLONE | syscalls.OPEN_TREE_CLOEXEC
+    return syscalls.open_tree(syscalls.AT_FDCWD, source, flags | (syscalls.AT_RECURSIVE if recursive else 0))
+
+
+def _below(top: Path, subpath: str) -> Path:
+    """The part *subpath* of a volume. No link leads out of it: containers write there what they like."""
+    if not subpath:
+        return top
+    directory = os.open(top, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        found = syscalls.openat2(directory, subpath, os.O_PATH, syscalls.RESOLVE_BENEATH)
+    except KernelError as error:
+        raise InvalidInput(
+            f"cannot access path {top / subpath}: {os.strerror(error.errno).lower()}",
+            hint="volume-subpath names a directory or file that is in the volume already.",
+        ) from None
+    finally:
+        os.close(directory)
+    return Path(f"/proc/self/fd/{found}")  # held open until this process execs
 
 
 def take_shared_memory(namespace: int) -> Taken:
@@ -138,7 +188,9 @@ def place(new_root: Path, taken: list[Taken]) -> None:
             rootfs.inside(new_root, each.mount.target, directory=each.is_directory)
             target = syscalls.openat2(top, each.mount.target, os.O_PATH, syscalls.RESOLVE_IN_ROOT)
             try:
-                if each.tree < 0:
+                if each.filesystem is not None:
+                    _mount_filesystem(target, each)
+                elif each.tree < 0:
                     _mount_tmpfs(target, each.mount)
                 else:
                     _attach(target, each)
@@ -155,25 +207,39 @@ def _attach(target: int, taken: Taken) -> None:
             f'error mounting "{mount.source}" to rootfs at "{mount.target}": not a directory',
             hint="Are you trying to mount a directory onto a file (or vice-versa)?",
         )
-    wanted = mount.propagation
-    recursive = syscalls.AT_RECURSIVE if wanted.startswith("r") else 0
-    if not wanted.endswith("shared"):  # a shared source's copy is shared already
+    _set_propagation(taken.tree, mount.propagation)
+    if mount.read_only:  # as Docker since 25: what is mounted below becomes read-only as well
+        below = 0 if mount.recursive == "writable" else syscalls.AT_RECURSIVE
         syscalls.mount_setattr(
-            taken.tree,
-            "",
-            syscalls.AT_EMPTY_PATH | recursive,
-            propagation=_PROPAGATION[wanted.removeprefix("r")],
-        )
-    if mount.read_only:
-        syscalls.mount_setattr(
-            taken.tree,
-            "",
-            syscalls.AT_EMPTY_PATH | syscalls.AT_RECURSIVE,
-            attributes=syscalls.MOUNT_ATTR_RDONLY,
+            taken.tree, "", syscalls.AT_EMPTY_PATH | below, attributes=syscalls.MOUNT_ATTR_RDONLY
         )
     empty = syscalls.MOVE_MOUNT_F_EMPTY_PATH | syscalls.MOVE_MOUNT_T_EMPTY_PATH
     syscalls.move_mount(taken.tree, "", target, "", empty)
     os.close(taken.tree)
+
+
+def _set_propagation(tree: int, wanted: str) -> None:
+    """Say which mount events pass between a copied tree and its source. A shared source's copy is shared."""
+    kind, whole = _PROPAGATION[wanted.removeprefix("r")], syscalls.AT_EMPTY_PATH | syscalls.AT_RECURSIVE
+    if kind == syscalls.MS_SHARED:
+        return
+    if wanted.startswith("r"):
+        syscalls.mount_setattr(tree, "", whole, propagation=kind)
+        return
+    # What is mounted below the source must not pass our mounts on to the host either.
+    syscalls.mount_setattr(tree, "", whole, propagation=syscalls.MS_SLAVE)
+    syscalls.mount_setattr(tree, "", syscalls.AT_EMPTY_PATH, propagation=kind)
+
+
+def _mount_filesystem(target: int, taken: Taken) -> None:
+    """Mount a volume's device where the container wants it: here, and nowhere else on the machine."""
+    assert taken.filesystem and taken.volume
+    device, fstype, flags, data = taken.filesystem
+    flags |= syscalls.MS_RDONLY if taken.mount.read_only else 0
+    try:
+        syscalls.mount(device, f"/proc/self/fd/{target}", fstype, flags, data)
+    except KernelError as error:
+        raise volume_driver.refused(taken.volume, error) from None
 
 
 def _mount_tmpfs(target: int, mount: Mount) -> None:

@@ -36,11 +36,12 @@ from minidock.containers.loop import READ, Loop
 from minidock.containers.protocol import Order
 from minidock.containers.running import Running, write_trace
 from minidock.containers.spec import Spec
-from minidock.containers.state import Container, State, vanish
+from minidock.containers.state import Container, State, abandoned, drop_volumes, vanish
 from minidock.errors import MinidockError
 from minidock.kernel import syscalls
 
 TITLE = "minidock-shim"
+SIGKILL = 9
 _A_MOMENT = 0.05  # seconds
 
 
@@ -145,6 +146,8 @@ class Shim:
         if self._listener < 0:
             self._listen()  # before anyone hears that it runs
         container.note("start")
+        if spec.owner:  # a build: when it is killed, nobody waits for what this container does
+            self.starter.on_close = lambda: running.signal(SIGKILL)
         console.on_log = running.wake_log_readers
         console.on_control = lambda message: requests.control(running, message)
         console.use(born.pipes, born.terminal)
@@ -258,9 +261,11 @@ class Shim:
         state.pid = 0
         self.cables.free_ports()
         parting = None
-        if self.container.spec.auto_remove:
+        if self.container.spec.auto_remove or abandoned(self.container.spec):
             self.container.note("destroy")
             parting = vanish(self.container)
+            with contextlib.suppress(OSError):
+                drop_volumes(self.container)
         else:
             with contextlib.suppress(OSError):  # a full disk must not keep anyone from hearing of the end
                 self.container.write_state(state)

@@ -16,7 +16,8 @@ from minidock.containers.wiring import Wiring
 class Mount:
     """One mount asked for with ``-v``, ``--mount`` or ``--tmpfs``.
 
-    *kind* is ``bind``, ``volume`` or ``tmpfs``; *source* a host path (bind) or volume name;
+    *kind* is ``bind``, ``volume`` or ``tmpfs``; *source* a host path (bind) or a volume's name, which an
+    anonymous one gets when its container is made;
     *propagation* one of private, rprivate, slave, rslave, shared, rshared; *options* are extra
     mount options (tmpfs: ``size=64m``).
     """
@@ -28,6 +29,15 @@ class Mount:
     propagation: str = "rprivate"
     options: list[str] = field(default_factory=list)
     create_source: bool = False  # -v makes a missing source directory, --mount does not
+    origin: str = "volume"  # the option that asked: volume, mount, tmpfs, image (VOLUME), volumes-from
+    mode: str = ""  # what stood after the second colon of -v
+    anonymous: bool = False  # a volume nobody has named: it goes with its container's --rm or `rm -v`
+    no_copy: bool = False  # of a volume: leave it empty, whatever the image has there
+    subpath: str = ""  # of a volume: only this part of it
+    recursive: str = ""  # of a bind: disabled (only the one mount); read-only: writable, readonly (below it)
+    driver: str = ""
+    driver_options: dict[str, str] = field(default_factory=dict)
+    labels: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -87,7 +97,7 @@ class Spec:
     name: str
     image: str  # as the user typed it
     image_id: str  # "sha256:…", the digest of the image's config
-    layers: list[str]  # diff ids, bottom first
+    layers: list[str]  # diff ids, bottom first; of a layer that a build just made, the path of its tree
     created: str
     arguments: list[str]  # entrypoint + command: what is executed
     entrypoint: list[str] = field(default_factory=list)
@@ -123,6 +133,9 @@ class Spec:
     health_check: dict[str, Any] = field(default_factory=dict)  # as in an image's config; see health.py
     exposed_ports: list[str] = field(default_factory=list)  # "80/tcp"
     volumes: list[str] = field(default_factory=list)  # VOLUME paths of the image
+    # Of a build's container: the directory whose lock the builder holds. It lives no longer than that.
+    owner: str = ""
+    volumes_from: list[str] = field(default_factory=list)  # as typed: "name" or "name:ro"
     student_layers: str = ""  # absolute MINIDOCK_LAYERS, recorded because sudo strips the environment
 
     def to_json(self) -> dict[str, Any]:

@@ -6,39 +6,17 @@ cost (nothing is shared any more). `save` and `load` keep all of it.
 
 from __future__ import annotations
 
-import os
-import stat
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
 from minidock.errors import InvalidInput
 from minidock.images import compression, layer, manifest, reference, tar
-from minidock.images.extract import RESERVED_XATTRS
-from minidock.images.header import (
-    BLOCK_DEVICE,
-    CHARACTER,
-    DIRECTORY,
-    FIFO,
-    FILE,
-    HARD_LINK,
-    SYMLINK,
-    Entry,
-)
 from minidock.images.image import OCI_LAYER, Image, Layer
+from minidock.images.pack import Packer
 from minidock.images.store import Store
 
 LAYER_TYPES = {"": OCI_LAYER, "gzip": f"{OCI_LAYER}+gzip", "zstd": f"{OCI_LAYER}+zstd"}
-
-_KINDS = {
-    stat.S_IFREG: FILE,
-    stat.S_IFDIR: DIRECTORY,
-    stat.S_IFLNK: SYMLINK,
-    stat.S_IFCHR: CHARACTER,
-    stat.S_IFBLK: BLOCK_DEVICE,
-    stat.S_IFIFO: FIFO,
-}
 
 
 def layer_type(path: Path) -> str:
@@ -112,59 +90,12 @@ def _now() -> str:
     return f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(seconds))}.{rest:09d}Z"
 
 
-def export(tree: Path, file: IO[bytes]) -> None:
+def export(tree: Path | int, file: IO[bytes]) -> None:
     """Write the filesystem below *tree* to *file* as a tar archive.
 
     The same tree gives the same bytes: entries are sorted, hard links point to their first name. Owners,
     modes, times (nanoseconds), extended attributes and device nodes are kept; sockets are left out.
     """
     archive = tar.Writer(file.write)
-    first: dict[tuple[int, int], bytes] = {}
-    for path, status in _walk(os.fsencode(tree)):
-        name = os.path.relpath(path, os.fsencode(tree))
-        kind = _KINDS.get(stat.S_IFMT(status.st_mode))
-        if kind is None:  # a socket means nothing without the process that listens
-            continue
-        entry = Entry(
-            name + b"/" if kind == DIRECTORY else name,
-            kind,
-            stat.S_IMODE(status.st_mode),
-            status.st_uid,
-            status.st_gid,
-            mtime=status.st_mtime_ns,
-            xattrs=_xattrs(path),
-        )
-        if kind == SYMLINK:
-            entry.link = os.readlink(path)
-        elif kind in (CHARACTER, BLOCK_DEVICE):
-            entry.device = status.st_rdev
-        if kind != DIRECTORY and status.st_nlink > 1:
-            known = first.setdefault((status.st_dev, status.st_ino), name)
-            if known != name:
-                entry.kind, entry.link = HARD_LINK, known
-        if entry.kind != FILE:
-            archive.add(entry)
-            continue
-        with open(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC), "rb", buffering=0) as source:
-            entry.size = os.fstat(source.fileno()).st_size
-            archive.add(entry, compression.blocks(source))
+    Packer(archive, layer=False).add_tree(tree, itself=False)
     archive.close()
-
-
-def _walk(directory: bytes) -> Iterator[tuple[bytes, os.stat_result]]:
-    """Everything below *directory*, parents before children, sorted by name."""
-    with os.scandir(directory) as found:
-        entries = sorted(found, key=lambda entry: entry.name)
-    for entry in entries:
-        yield entry.path, entry.stat(follow_symlinks=False)
-        if entry.is_dir(follow_symlinks=False):
-            yield from _walk(entry.path)
-
-
-def _xattrs(path: bytes) -> dict[bytes, bytes]:
-    names = map(os.fsencode, os.listxattr(path, follow_symlinks=False))
-    return {
-        name: os.getxattr(path, name, follow_symlinks=False)
-        for name in sorted(names)
-        if not name.startswith(RESERVED_XATTRS)  # notes of overlayfs and ours, not the container's
-    }

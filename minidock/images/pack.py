@@ -18,7 +18,6 @@ from minidock.images.tar import Entry, Writer, shown
 
 BLOCK = 1 << 20  # bytes read at a time
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 _KINDS = {
     stat.S_IFREG: tar.FILE,
     stat.S_IFLNK: tar.SYMLINK,
@@ -45,51 +44,66 @@ class Packer:
         self._links: dict[tuple[int, int], bytes] = {}
         self.size = 0  # bytes of file content so far
 
-    def add_tree(self, tree: Path, prefix: bytes = b".") -> None:
-        """Append *tree* itself, as *prefix*, and everything below it.
+    def add_tree(self, tree: Path | int, prefix: bytes = b".", *, itself: bool = True) -> None:
+        """Append *tree* (*itself* too, as *prefix*) and everything below it. A descriptor of it is closed.
 
         Raises MinidockError when a file cannot be read or changes meanwhile; InvalidInput for a name
         that would read as a whiteout.
         """
         try:
-            self._directories(os.open(tree, _DIRECTORY), prefix)
+            self._directories(os.open(tree, _DIRECTORY) if isinstance(tree, Path) else tree, prefix, itself)
         except OSError as error:
-            raise MinidockError(f"{tree}: {error.strerror}") from error
+            where = os.fsdecode(error.filename) if isinstance(error.filename, (str, bytes)) else tree
+            raise MinidockError(f"{where}: {error.strerror}") from error
 
     def add_file(self, file: Path, name: bytes) -> None:
         """Append one thing that is not a directory, under *name*."""
         above = os.open(file.parent, _DIRECTORY)
         try:
-            own = os.fsencode(file.name)
-            self._add(above, own, name, os.lstat(own, dir_fd=above))
+            self.add_named(above, os.fsencode(file.name), name)
         finally:
             os.close(above)
 
-    def _directories(self, root: int, prefix: bytes) -> None:
+    def add_named(self, directory: int, own: bytes, name: bytes) -> None:
+        """As :meth:`add_file`, of the file *own* in an open directory."""
+        self._add(directory, own, name, os.lstat(own, dir_fd=directory))
+
+    def _directories(self, root: int, prefix: bytes, itself: bool) -> None:
         """Walk depth first, without recursion. Open directories: one for each level of the way down."""
-        self._add_directory(root, prefix)
         levels = [(root, prefix, iter(self._names(root)))]
         try:
+            if itself:
+                self._add_directory(root, prefix)
             while levels:
                 directory, path, names = levels[-1]
                 name = next(names, None)
                 if name is None:
                     os.close(levels.pop()[0])
                     continue
-                status = os.lstat(name, dir_fd=directory)
                 below = name if path == b"." else path + b"/" + name
-                if stat.S_ISDIR(status.st_mode):
-                    if self._layer and name.startswith(WHITEOUT):
-                        raise _reserved(below)
-                    inside = os.open(name, _DIRECTORY, dir_fd=directory)
+                try:
+                    inside = self._add_child(directory, name, below)
+                except FileNotFoundError:  # removed since it was listed, as in a container that runs
+                    if self._layer:
+                        raise
+                    continue
+                if inside is not None:
                     levels.append((inside, below, iter(())))
                     self._add_directory(inside, below)
                     levels[-1] = (inside, below, iter(self._names(inside)))
-                else:
-                    self._add(directory, name, below, status)
         finally:
             for directory, _, _ in levels:
                 os.close(directory)
+
+    def _add_child(self, directory: int, name: bytes, path: bytes) -> int | None:
+        """Append what is no directory; of a directory return the descriptor."""
+        status = os.lstat(name, dir_fd=directory)
+        if not stat.S_ISDIR(status.st_mode):
+            self._add(directory, name, path, status)
+            return None
+        if self._layer and name.startswith(WHITEOUT):
+            raise _reserved(path)
+        return os.open(name, _DIRECTORY, dir_fd=directory)
 
     def _names(self, directory: int) -> list[bytes]:
         return sorted(map(os.fsencode, os.listdir(directory)))
@@ -127,12 +141,12 @@ class Packer:
             entry.xattrs = self._xattrs(where, path)
             self._writer.add(entry)
         else:
-            descriptor = os.open(name, _FILE, dir_fd=directory)
+            descriptor = _open_regular(directory, name, path)
             try:
                 entry.xattrs = self._xattrs(descriptor, path)
                 if self._layer and entry.size == 0 and _WHITEOUT_XATTR in os.listxattr(descriptor):
                     return self._whiteout(above, name, status)
-                entry.size = status.st_size
+                entry.size = os.fstat(descriptor).st_size  # more than at lstat, if somebody writes to it
                 self._writer.add(entry, _content(descriptor, entry.size))
                 self.size += entry.size
             finally:
@@ -173,6 +187,22 @@ class Packer:
             if not name.startswith(RESERVED_XATTRS):
                 kept[name] = os.getxattr(where, key, follow_symlinks=follow)
         return kept
+
+
+def _open_regular(directory: int, name: bytes, path: bytes) -> int:
+    """Open a file that was a regular one a moment ago, and never anything else.
+
+    A running container may have put a device there meanwhile, which it could not open itself: opening is
+    enough to rewind a tape or to start a watchdog. So it is looked at before, by a descriptor that opens
+    nothing.
+    """
+    found = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)
+    try:
+        if not stat.S_ISREG(os.fstat(found).st_mode):
+            raise MinidockError(f"{shown(path)} changed while it was read")
+        return os.open(f"/proc/self/fd/{found}", os.O_RDONLY | os.O_CLOEXEC)
+    finally:
+        os.close(found)
 
 
 def _content(descriptor: int, size: int) -> Iterator[bytes]:

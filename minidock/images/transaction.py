@@ -206,16 +206,8 @@ class Transaction:
         Returns its id, the digest of the config. See :meth:`put_image` for *names*.
         """
         data = json.dumps(config).encode()
-        document = {
-            "schemaVersion": 2,
-            "mediaType": OCI_MANIFEST,
-            "config": {"mediaType": OCI_CONFIG, "digest": self.put(data), "size": len(data)},
-            "layers": [
-                {"mediaType": layer.media_type, "digest": layer.digest, "size": layer.size}
-                for layer in layers
-            ],
-        }
-        self.put_image(json.dumps(document).encode(), OCI_MANIFEST, names)
+        self.put(data)
+        self.put_image(made_manifest(data, layers), OCI_MANIFEST, names)
         return digest_of(data)
 
     # --- the end ----------------------------------------------------------------------------------
@@ -263,8 +255,32 @@ class Transaction:
     def close(self) -> None:
         """Give up what was not committed, and the leases."""
         with suppress(OSError):
-            files.remove_tree(self.directory)
+            self._remove()
         os.close(self._alive)
+
+    def _remove(self) -> None:
+        try:  # mostly all is empty by now; to import what removes trees takes longer than this
+            for name in os.listdir(self.directory):
+                if name not in ("lock", "keep"):
+                    os.rmdir(self.directory / name)
+            (self.directory / "keep").unlink(missing_ok=True)
+            (self.directory / "lock").unlink()
+            os.rmdir(self.directory)
+        except OSError:
+            files.remove_tree(self.directory)
+
+
+def made_manifest(config: bytes, layers: Sequence[Layer]) -> bytes:
+    """The manifest of an image that was made here. The same parts give the same bytes."""
+    document = {
+        "schemaVersion": 2,
+        "mediaType": OCI_MANIFEST,
+        "config": {"mediaType": OCI_CONFIG, "digest": digest_of(config), "size": len(config)},
+        "layers": [
+            {"mediaType": layer.media_type, "digest": layer.digest, "size": layer.size} for layer in layers
+        ],
+    }
+    return json.dumps(document).encode()
 
 
 def with_names(entries: list[Entry], entry: Entry, names: list[str]) -> list[Entry]:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import struct
 from pathlib import Path
 
 from minidock.errors import InvalidInput
-from minidock.kernel.constants import RESOLVE_IN_ROOT
+from minidock.kernel.constants import RESOLVE_IN_ROOT, RESOLVE_NO_MAGICLINKS
 from minidock.kernel.door import syscall
 
 MOST_LINKS = 40  # as the kernel allows in one lookup
+_PATIENCE = 1000  # lookups
 
 
 def inside(root: Path, path: str | Path, *, directory: bool = True) -> Path:
@@ -49,12 +51,26 @@ def _inside(top: int, path: str, directory: bool, links: int) -> Path:
 
 def _look_up(top: int, path: str) -> Path | None:
     """Follow *path* as in a chroot to the directory *top*; None when it does not exist."""
-    how = struct.pack("QQQ", os.O_PATH | os.O_CLOEXEC, 0, RESOLVE_IN_ROOT)
     try:
-        found = syscall("openat2", top, path, how, len(how))
+        found = open_inside(top, path, os.O_PATH)
     except FileNotFoundError:
         return None
     try:
         return Path(os.readlink(f"/proc/self/fd/{found}"))
     finally:
         os.close(found)
+
+
+def open_inside(top: int, path: str | bytes, flags: int, *, magic: bool = True) -> int:
+    """Open *path* as in a chroot to the directory *top*; without *magic* no link of /proc leads anywhere.
+
+    Unrecorded, for lookups that may well find nothing. Raises OSError. Source: openat2(2).
+    """
+    rules = RESOLVE_IN_ROOT | (0 if magic else RESOLVE_NO_MAGICLINKS)
+    how = struct.pack("QQQ", flags | os.O_CLOEXEC, 0, rules)
+    for _ in range(_PATIENCE):
+        try:
+            return syscall("openat2", top, os.fsdecode(path), how, len(how))
+        except BlockingIOError:  # EAGAIN: something moved, so that ".." might have led out
+            continue
+    raise OSError(errno.EAGAIN, "it moves faster than it can be looked up")

@@ -137,7 +137,8 @@ def test_with_rm_nothing_stays_even_when_it_never_started(minidock: Cli) -> None
         (["run", "-m", "1m", "busybox"], 125, "Minimum memory limit allowed is 6MB"),
         (["run", "--cpus", "100000", "busybox"], 125, "range of CPUs is from 0.01"),
         (["run", "-w", "relative", "busybox"], 125, "needs to be an absolute path"),
-        (["run", "-v", "data:/x", "busybox"], 125, "not yet"),
+        (["run", "-v", "a b:/x", "busybox"], 125, "invalid characters for a local volume name"),
+        (["run", "--volumes-from", "nope", "busybox"], 125, "No such container: nope"),
         (["run", "--pid", "container:nope", "busybox"], 125, "No such container: nope"),
         (["create", "-d", "busybox"], 125, "unknown shorthand flag: 'd' in -d"),
         (["ps", "--foo"], 125, "unknown flag: --foo"),
@@ -156,11 +157,11 @@ def test_with_rm_nothing_stays_even_when_it_never_started(minidock: Cli) -> None
         (["history", "nope"], 1, "No such image: nope"),
         (["frobnicate"], 1, "'frobnicate' is not a minidock command"),
         (["container", "frob"], 1, "'container frob' is not a minidock command"),
-        (["build", "."], 1, "not yet: 'build' comes with lessons 07 and 08"),
         (["network", "inspect", "nope"], 1, "network nope not found"),
         (["network", "rm", "bridge"], 1, "bridge is a pre-defined network and cannot be removed"),
         (["network", "create", "host"], 1, "operation is not permitted on predefined host network"),
         (["port", "nope"], 1, "No such container: nope"),
+        (["build"], 1, "'minidock build' requires 1 argument"),
         (["--nosuch"], 1, "unknown flag: --nosuch"),
     ],
 )
@@ -488,10 +489,12 @@ def test_prune_asks_first(minidock: Cli) -> None:
 
 def test_system_df_info_version(minidock: Cli, root: Path) -> None:
     minidock("create", "busybox", "true")
-    head, images, containers = minidock("system", "df").stdout.splitlines()
+    head, images, containers, volumes, builds = minidock("system", "df").stdout.splitlines()
+    assert builds.split() == ["Build", "Cache", "0", "0", "0B", "0B"]
     assert head.split() == ["TYPE", "TOTAL", "ACTIVE", "SIZE", "RECLAIMABLE"]
     assert images.split()[:3] == ["Images", "1", "1"]
     assert containers.split()[:3] == ["Containers", "1", "0"]
+    assert volumes.split()[:4] == ["Local", "Volumes", "0", "0"]
     assert minidock("info", "-f", "{{.DockerRootDir}} {{.Images}}").stdout == f"{root} 1\n"
     assert minidock("--version").stdout.startswith("minidock version ")
     assert minidock("version", "-f", "{{.Os}}").stdout == "linux\n"

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from minidock import human, notation
+from minidock import human, mount_notation, notation
 from minidock.errors import InvalidInput
 
 
@@ -61,13 +61,24 @@ def test_what_is_no_duration(text: str) -> None:
                 "read_only": True,
                 "propagation": "rslave",
                 "create_source": True,
+                "mode": "ro,rslave,z",
             },
         ),
-        ("web:/b:rw,nocopy", {"kind": "volume", "source": "web", "target": "/b", "read_only": False}),
+        (
+            "web:/b:rw,nocopy",
+            {
+                "kind": "volume",
+                "source": "web",
+                "target": "/b",
+                "read_only": False,
+                "no_copy": True,
+                "mode": "rw,nocopy",
+            },
+        ),
     ],
 )
 def test_volumes(text: str, expected: dict[str, Any]) -> None:
-    assert notation.volume(text) == expected
+    assert mount_notation.volume(text) == expected
 
 
 @pytest.mark.parametrize(
@@ -77,14 +88,17 @@ def test_volumes(text: str, expected: dict[str, Any]) -> None:
         ("/a:/", "destination can't be '/'"),
         ("/a:/b:rx", "invalid mode: rx"),
         ("a b:/c", "invalid characters for a local volume name"),
+        ("a:/c", "volume name is too short"),
         ("web:/b:rslave", "invalid mode: rslave"),
+        ("/a:/b:ro,rw", "invalid mode: ro,rw"),
+        ("/a:/b:rslave,rshared", "invalid mode: rslave,rshared"),
         (":/a", "invalid volume specification"),
         ("", "invalid volume specification"),
     ],
 )
 def test_what_is_no_volume(text: str, message: str) -> None:
     with pytest.raises(InvalidInput, match=message):
-        notation.volume(text)
+        mount_notation.volume(text)
 
 
 @pytest.mark.parametrize(
@@ -103,11 +117,28 @@ def test_what_is_no_volume(text: str, message: str) -> None:
             "type=tmpfs,target=/t,tmpfs-size=1m,tmpfs-mode=1770",
             {"kind": "tmpfs", "source": "", "target": "/t", "options": ["size=1048576", "mode=1770"]},
         ),
+        (
+            "src=web,dst=/b,volume-nocopy,volume-label=a=1,volume-opt=type=tmpfs,volume-opt=o=size=1m"
+            ",volume-subpath=x/y",
+            {
+                "kind": "volume",
+                "source": "web",
+                "target": "/b",
+                "no_copy": True,
+                "labels": {"a": "1"},
+                "driver_options": {"type": "tmpfs", "o": "size=1m"},
+                "subpath": "x/y",
+            },
+        ),
+        (
+            "type=bind,src=/a,dst=/b,bind-nonrecursive",
+            {"kind": "bind", "source": "/a", "target": "/b", "recursive": "disabled"},
+        ),
         ('type=bind,"src=/a,b",dst=/b', {"kind": "bind", "source": "/a,b", "target": "/b"}),
     ],
 )
 def test_mounts(text: str, expected: dict[str, Any]) -> None:
-    assert notation.mount(text) == expected
+    assert mount_notation.mount(text) == expected
 
 
 @pytest.mark.parametrize(
@@ -121,11 +152,16 @@ def test_mounts(text: str, expected: dict[str, Any]) -> None:
         ("type=bind,colour=red,dst=/b", "unexpected key 'colour' in 'colour=red'"),
         ("bind", "must be a key=value pair"),
         ("type=bind,src=/a,dst=/b,ro=perhaps", "invalid value for ro"),
+        ("type=bind,src=/a,dst=/b,volume-nocopy", "cannot mix 'volume-[*]' options with mount type 'bind'"),
+        ("type=bind,src=/a,dst=/b,bind-recursive=readonly", "requires 'readonly' to be specified"),
+        ("type=bind,src=/a,dst=/b,ro,bind-recursive=readonly", "requires 'bind-propagation=rprivate'"),
+        ("type=volume,src=a/b,dst=/b", "invalid characters for a local volume name"),
+        ("type=tmpfs,dst=/b,tmpfs-mode=9", "invalid value for tmpfs-mode"),
     ],
 )
 def test_what_is_no_mount(text: str, message: str) -> None:
     with pytest.raises(InvalidInput, match=message):
-        notation.mount(text)
+        mount_notation.mount(text)
 
 
 @pytest.mark.parametrize(

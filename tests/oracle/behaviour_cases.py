@@ -27,6 +27,7 @@ CASES = _parse((Path(__file__).parent / "behaviour.txt").read_text())
 DELIBERATE = {
     "device that the host lacks": "125: the container could not be made. Docker's 127 is an accident of "
     "its client, which looks for 'no such file or directory' in the message",
+    "volume whose device is not there": "125, for the same reason",
     "mounts that newer versions of Docker have": "/proc/interrupts and what tells heat and power "
     "are hidden since Docker 28",
     "the mark of Docker": "/.dockerenv says 'made by Docker'",
