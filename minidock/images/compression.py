@@ -17,13 +17,20 @@ import queue
 import threading
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import suppress
-from typing import IO, Any, Protocol
+from typing import Any, Protocol, cast
 
 from minidock.errors import InvalidInput
 
 BLOCK = 1 << 20  # bytes read, inflated and hashed at a time
 
-Stream = Iterable[bytes] | IO[bytes]
+
+class Readable(Protocol):
+    """What can be read like a file: up to so many bytes at a time, b"" at the end."""
+
+    def read(self, length: int, /) -> bytes: ...
+
+
+Stream = Iterable[bytes] | Readable
 
 _MAGIC = (
     (b"\x1f\x8b", "gzip"),
@@ -58,8 +65,8 @@ def new_hash(digest: str = "sha256:") -> Hash:
 
 def blocks(stream: Stream) -> Iterator[bytes]:
     """*stream*, a file object or already an iterator, as an iterator of non-empty blocks."""
-    read = getattr(stream, "read", None)
-    source = iter(lambda: read(BLOCK), b"") if read else iter(stream)
+    read: Callable[[int], bytes] | None = getattr(stream, "read", None)
+    source = iter(lambda: read(BLOCK), b"") if read else iter(cast(Iterable[bytes], stream))
     return (block for block in source if block)
 
 
@@ -71,16 +78,14 @@ def hashed(source: Iterable[bytes], update: Callable[[bytes], None]) -> Iterator
 
 
 class Incoming:
-    """The blocks of a stream, hashed on the way; remembers when the stream itself failed.
+    """The blocks of a stream; remembers what the stream itself raised.
 
     A broken connection is an OSError, as is a damaged archive to some libraries: only here can the two
     be told apart, and only the first is worth another try.
     """
 
-    def __init__(self, stream: Stream, digest: str | None) -> None:
-        self._blocks = blocks(stream)
-        self._hash = new_hash(digest) if digest else None
-        self._digest = digest or ""
+    def __init__(self, source: Iterator[bytes]) -> None:
+        self._blocks = source
         self.failure: Exception | None = None
 
     def __iter__(self) -> Iterator[bytes]:
@@ -88,28 +93,12 @@ class Incoming:
 
     def __next__(self) -> bytes:
         try:
-            block = next(self._blocks)
+            return next(self._blocks)
         except StopIteration:
             raise
         except Exception as error:
             self.failure = error
             raise
-        if self._hash:
-            self._hash.update(block)
-        return block
-
-    def finish(self, what: str) -> None:
-        """Read to the end. Raises InvalidInput when the hash is not the *digest* ("sha256:…") expected."""
-        for _ in self:
-            pass
-        if not self._hash:
-            return
-        found = f"{self._digest.partition(':')[0]}:{self._hash.hexdigest()}"
-        if found != self._digest:
-            raise InvalidInput(
-                f"layer: its {what} should be {self._digest}, but what was read has {found}",
-                hint="The transfer or the registry damaged it: pull again, or ask another mirror.",
-            )
 
 
 class Outgoing:
@@ -222,12 +211,12 @@ def decompress(stream: Stream, media_type: str = "") -> Iterator[bytes]:
     """
     if media_type.endswith("+encrypted"):
         raise InvalidInput(f"layer of type {media_type}: encrypted layers cannot be read")
-    source = _Source(blocks(stream))
+    source = Source(blocks(stream))
     name = detect(source.peek(6))
     return _inflated(source, name) if name else source.rest()
 
 
-def _inflated(source: _Source, name: str) -> Iterator[bytes]:
+def _inflated(source: Source, name: str) -> Iterator[bytes]:
     file, errors = _open(source, name)
     damaged: tuple[type[Exception], ...] = (EOFError, OSError, ValueError, *errors)
     while True:
@@ -240,7 +229,7 @@ def _inflated(source: _Source, name: str) -> Iterator[bytes]:
         yield block
 
 
-def _open(source: _Source, name: str) -> tuple[Any, tuple[type[Exception], ...]]:
+def _open(source: Source, name: str) -> tuple[Any, tuple[type[Exception], ...]]:
     """A file object that inflates *source*, and what it raises beside EOFError, OSError and ValueError.
 
     The libraries are imported here, the one that is needed.
@@ -264,7 +253,7 @@ def _open(source: _Source, name: str) -> tuple[Any, tuple[type[Exception], ...]]
     return bz2.BZ2File(file), ()
 
 
-class _Source:
+class Source:
     """A readable file over blocks, with a look ahead. A read may be short; b"" means the end."""
 
     def __init__(self, source: Iterator[bytes]) -> None:
@@ -311,12 +300,12 @@ class _WholeFrames:
     out again as what we put in.
     """
 
-    def __init__(self, source: _Source) -> None:
+    def __init__(self, source: Source) -> None:
         import zstandard
 
         self._mark = os.urandom(16)
         inflater = zstandard.ZstdDecompressor(max_window_size=_LARGEST_WINDOW)
-        marked = _Source(itertools.chain(source.rest(), [zstandard.compress(self._mark)]))
+        marked = Source(itertools.chain(source.rest(), [zstandard.compress(self._mark)]))
         self._reader = inflater.stream_reader(marked, read_size=BLOCK, read_across_frames=True)  # type: ignore[arg-type]
         self._held = b""  # the last bytes read: perhaps the mark
 

@@ -252,10 +252,11 @@ def _unpack(job: Job, blocks: Iterator[bytes]) -> int:
             expected_diff_id=job.diff_id,
             max_size=job.max_size,
         )
-    packed = compression.Incoming(blocks, job.digest)
-    unpacked = compression.Incoming(compression.decompress(packed, job.media_type), job.diff_id)
-    unpacked.finish("diff id")
-    packed.finish("digest")
+    packed = layer.verified(blocks, job.digest)
+    for _ in layer.verified(compression.decompress(packed, job.media_type), job.diff_id, "diff id"):
+        pass  # nothing to unpack: only to see that the blob is what the manifest promises
+    for _ in packed:
+        pass
     return 0
 
 

@@ -133,18 +133,6 @@ def digest_of(data: bytes) -> str:
     return "sha256:" + hashlib.sha256(data).hexdigest()
 
 
-def chain_ids(diff_ids: list[str]) -> list[str]:
-    """The name of each layer *on top of those below it*.
-
-    Two images share a stack of layers exactly when they share its chain id.
-    Source: OCI image specification, config.md, "Layer ChainID".
-    """
-    chain: list[str] = []
-    for diff_id in diff_ids:
-        chain.append(digest_of(f"{chain[-1]} {diff_id}".encode()) if chain else diff_id)
-    return chain
-
-
 def parse_document(data: bytes, where: str) -> dict[str, Any]:
     """A manifest, index or config as a dictionary. Raises MinidockError that names *where* it stood."""
     try:

@@ -5,23 +5,25 @@ deletion is an empty file named ``.wh.NAME``, a *whiteout*; ``.wh..wh..opq`` in 
 nothing of the layers below shows in it. On disk a layer is a directory, ``layers/<diff id>``, which
 overlayfs stacks on others: there a whiteout is a character device 0:0, an opaque directory has the
 attribute trusted.overlay.opaque. :func:`apply_layer` goes from the first form to the second,
-:func:`pack_layer` back.
+:func:`pack_layer` back. Two hashes name a layer: its *digest* the compressed bytes, its *diff id* the bare
+archive. A third, the *chain id*, names a layer together with all layers below it.
 
 Source: OCI image-spec, layer.md; kernel documentation, filesystems/overlayfs.rst.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import IO, NamedTuple
 
 from minidock import trace
-from minidock.errors import MinidockError
+from minidock.errors import InvalidInput, MinidockError
 from minidock.images import compression, tar
 from minidock.images.compression import Stream
 from minidock.images.extract import Extractor, too_large
+from minidock.images.image import digest_of
 from minidock.images.pack import Packer
 from minidock.images.settle import settle
 
@@ -53,30 +55,81 @@ def apply_layer(
     digest promises; MinidockError when the disk refuses.
     Source: OCI image-spec, layer.md, "Applying Changesets".
     """
-    compressed = compression.Incoming(stream, expected_digest)
-    inflated = compression.decompress(compressed, media_type)
-    unpacked = compression.Incoming(bounded(inflated, max_size), expected_diff_id)
+    source = compression.blocks(stream)
+    packed = compression.Incoming(verified(source, expected_digest) if expected_digest else source)
+    inflated = bounded(compression.decompress(packed, media_type), max_size)
+    unpacked = verified(inflated, expected_diff_id, "diff id") if expected_diff_id else inflated
     target.mkdir(exist_ok=True)
     with trace.step("unpack layer", digest=expected_digest or "", target=str(target)) as taken:
         try:
-            with (
-                Extractor(target, layer=True, max_size=max_size) as extractor,
-                closing(compression.ahead(unpacked)) as blocks,
-            ):
-                extractor.extract(tar.Reader(blocks))
-            unpacked.finish("diff id")
+            with closing(compression.ahead(unpacked)) as blocks:
+                size = unpack(compression.Source(blocks), target, max_size)
+            _read_on(unpacked)  # an archive may end before its stream does
         except MinidockError:
-            if compressed.failure:
-                raise compressed.failure from None
-            # A damaged download shows as nonsense in the archive: name the cause, not its effect.
-            if expected_digest:
-                compressed.finish("digest")
+            # A broken or damaged download shows as nonsense in the archive: name the cause, not its effect.
+            if expected_digest and not packed.failure:
+                _read_on(packed)
+            if packed.failure:
+                raise packed.failure from None
             raise
-        compressed.finish("digest")
-        taken.result = f"{extractor.size} bytes of files"
+        _read_on(packed)
+        taken.result = f"{size} bytes of files"
     if parents is not None:
         settle(target, parents)
+    return size
+
+
+def _read_on(blocks: Iterator[bytes]) -> None:
+    """Read to the end, where :func:`verified` has its say."""
+    for _ in blocks:
+        pass
+
+
+def verified(blocks: Iterable[bytes], digest: str, what: str = "digest") -> Iterator[bytes]:
+    """Pass *blocks* on, and see that together they are what *digest* ("sha256:…") promises.
+
+    Nothing is kept: a layer may be larger than memory. The answer comes at the end; who stops earlier has
+    read bytes that nobody vouches for. *what* is how a message calls the digest.
+
+    Raises InvalidInput at the end when the hash is another one, and for an algorithm that is not trusted.
+    Source: OCI image-spec, descriptor.md, "Verification".
+    """
+    computed = compression.new_hash(digest)
+    for block in blocks:
+        computed.update(block)
+        yield block
+    found = f"{digest.partition(':')[0]}:{computed.hexdigest()}"
+    if found != digest:
+        raise InvalidInput(
+            f"layer: its {what} should be {digest}, but what was read has {found}",
+            hint="The transfer or the registry damaged it: pull again, or ask another mirror.",
+        )
+
+
+@trace.mechanism(lesson=5)
+def unpack(archive: compression.Readable, target: Path, max_size: int) -> int:
+    """Make files of a layer's tar *archive* in *target*, in its order; returns their bytes.
+
+    Whiteouts get overlayfs's form. Whatever the archive says, nothing outside *target* is touched, and
+    the files together take no more than *max_size* bytes.
+
+    Raises InvalidInput for a damaged or hostile archive. Source: OCI image-spec, layer.md.
+    """
+    with Extractor(target, layer=True, max_size=max_size) as extractor:
+        extractor.extract(tar.Reader(compression.blocks(archive)))
     return extractor.size
+
+
+def chain_ids(diff_ids: list[str]) -> list[str]:
+    """The name of each layer *on top of those below it*; *diff_ids* are an image's layers, bottom first.
+
+    Two images share a stack of layers exactly when they share its chain id.
+    Source: OCI image specification, config.md, "Layer ChainID".
+    """
+    chain: list[str] = []
+    for diff_id in diff_ids:
+        chain.append(digest_of(f"{chain[-1]} {diff_id}".encode()) if chain else diff_id)
+    return chain
 
 
 def bounded(unpacked: Iterator[bytes], max_size: int) -> Iterator[bytes]:

@@ -16,8 +16,8 @@ from pathlib import Path
 
 from minidock import files
 from minidock.errors import Conflict, MinidockError, NotFound
-from minidock.images import manifest, reference
-from minidock.images.image import Image, chain_ids, unpacked_size
+from minidock.images import layer, manifest, reference
+from minidock.images.image import Image, unpacked_size
 from minidock.images.layout import Entry
 from minidock.images.store import Store, Use, find_name
 from minidock.images.transaction import dead, leases
@@ -125,7 +125,8 @@ def _delete(store: Store, image: Image, entries: list[Entry], removed: Removed) 
     here = {diff_id for diff_id in image.diff_ids if store.layer_path(diff_id).exists()}
     removed.freed, garbage = _sweep(store, remaining)
     removed.deleted = [image.id]
-    for chain_id, diff_id in reversed(list(zip(chain_ids(image.diff_ids), image.diff_ids, strict=True))):
+    stack = zip(layer.chain_ids(image.diff_ids), image.diff_ids, strict=True)
+    for chain_id, diff_id in reversed(list(stack)):
         if diff_id in here and not store.layer_path(diff_id).exists():
             removed.deleted.append(chain_id)
     return garbage

@@ -86,12 +86,9 @@ def _special(text: str) -> bool:
 def is_whiteout(path: Path) -> bool:
     """Whether *path* marks a deleted file: a character device with number 0/0."""
     try:
-        return _is_whiteout(os.lstat(path))
+        found = os.lstat(path)
     except FileNotFoundError:
         return False
-
-
-def _is_whiteout(found: os.stat_result) -> bool:
     return stat.S_ISCHR(found.st_mode) and found.st_rdev == 0
 
 
@@ -150,14 +147,14 @@ class _Entry(NamedTuple):
     deleted: bool = False
 
 
-def diff(upper: Path, lower: Path | list[Path]) -> list[Change]:
+def diff(upper: Path, lower: list[Path]) -> list[Change]:
     """What a container changed, sorted by path, as `docker diff` shows it.
 
-    *lower* is the image: its layers, top first, or one mounted view of them. A directory counts as
-    changed when something in it is, or its own mode, owner or time. A deleted directory is one line.
+    *lower* lists the layers of the image, top first. A directory counts as changed when something in it
+    is, or its own mode, owner or time. A deleted directory is one line.
     """
     changes: dict[str, str] = {}
-    for entry in _walk(upper, [lower] if isinstance(lower, Path) else lower):
+    for entry in _walk(upper, lower):
         if entry.deleted:
             kind = "D"
         elif entry.lower is None:
@@ -173,10 +170,10 @@ def diff(upper: Path, lower: Path | list[Path]) -> list[Change]:
     return [Change(kind, path) for path, kind in sorted(changes.items(), key=lambda each: each[0].split("/"))]
 
 
-def copy_ups(upper: Path, lower: Path | list[Path]) -> list[CopyUp]:
+def copy_ups(upper: Path, lower: list[Path]) -> list[CopyUp]:
     """Explain the upper directory: which files were copied up whole, from which layer, and what for."""
     found = []
-    for entry in _walk(upper, [lower] if isinstance(lower, Path) else lower):
+    for entry in _walk(upper, lower):
         if entry.deleted or entry.lower is None or entry.layer is None:
             continue
         if not stat.S_ISREG(entry.upper.st_mode) or not stat.S_ISREG(entry.lower.st_mode):
@@ -214,7 +211,7 @@ def _walk(upper: Path, below: list[Path], at: str = "") -> Iterator[_Entry]:
     for name in names:
         found = os.lstat(upper / name)
         lower, layer, directories = lookup(below, name)
-        if _is_whiteout(found):
+        if is_whiteout(upper / name):
             if lower is not None:
                 yield _Entry(f"{at}/{name}", found, lower, layer, [], deleted=True)
             continue
@@ -236,7 +233,7 @@ def lookup(layers: list[Path], name: str) -> tuple[os.stat_result | None, Path |
             found = os.lstat(layer / name)
         except FileNotFoundError:
             continue
-        if _is_whiteout(found) or (top is not None and not stat.S_ISDIR(found.st_mode)):
+        if is_whiteout(layer / name) or (top is not None and not stat.S_ISDIR(found.st_mode)):
             break
         if top is None:
             top, where = found, layer

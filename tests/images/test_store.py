@@ -18,7 +18,8 @@ from image_samples import BUSYBOX, add, bring, check_layout, digest, sample
 
 from minidock.errors import Conflict, InvalidInput, MinidockError, NotFound
 from minidock.images import removal
-from minidock.images.image import OCI_INDEX, chain_ids
+from minidock.images.image import OCI_INDEX
+from minidock.images.layer import chain_ids
 from minidock.images.store import Store, Use
 
 needs_skopeo = pytest.mark.skipif(not shutil.which("skopeo"), reason="skopeo is not installed")

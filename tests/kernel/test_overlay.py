@@ -218,7 +218,7 @@ def test_diff_against_the_mounted_view_is_the_same(in_child: InChild, image: lis
 
     def look() -> list[str]:
         overlay.mount_overlay(image, stage / "merged")
-        return [str(change) for change in overlay.diff(stage / "upper", stage / "merged")]
+        return [str(change) for change in overlay.diff(stage / "upper", [stage / "merged"])]
 
     assert in_child(look) == EXPECTED.splitlines()
 
