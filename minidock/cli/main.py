@@ -59,16 +59,28 @@ def command_line(words: Sequence[str]) -> int:
     except BrokenPipeError:  # `minidock ps | head -1`: the reader has gone, so nothing is left to say
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return 141
-    except OSError as error:
-        if debug:
-            raise
-        return _system_error(error, failure)
     except Exception as error:
         if debug:
             raise
+        if place := _student_s_line(error):
+            say(f"minidock: {place}: {type(error).__name__}: {error}")
+            return failure
+        if isinstance(error, OSError):
+            return _system_error(error, failure)
         say(f"minidock: internal error: {type(error).__name__}: {error}")
         say("This is a bug of minidock. `minidock --debug …` shows where.")
         return failure
+
+
+def _student_s_line(error: BaseException) -> str:
+    """``FILE, line N`` when *error* comes out of a student's own layer; else empty."""
+    place, step = "", error.__traceback__
+    while (student := os.environ.get("MINIDOCK_LAYERS")) and step is not None:
+        file = step.tb_frame.f_code.co_filename
+        if file.startswith(f"{student}/"):
+            place = f"{file}, line {step.tb_lineno}"
+        step = step.tb_next
+    return place
 
 
 def _print_overview(group: str) -> int:

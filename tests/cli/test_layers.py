@@ -54,6 +54,15 @@ def test_a_mistake_in_the_student_s_file_is_named_by_line(minidock: Cli, mydock:
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize("error", ["NotImplementedError", "FileNotFoundError"])
+def test_so_is_one_that_the_command_itself_runs_into(minidock: Cli, mydock: Path, error: str) -> None:
+    (mydock / "overlay.py").write_text(f"def diff(upper, lower):\n    raise {error}('task 4')\n")
+    minidock("create", "--name", "web", "busybox")
+    done = minidock("--layers", mydock, "diff", "web", check=False)
+    assert done.returncode == 1
+    assert done.stderr == f"minidock: {mydock}/overlay.py, line 2: {error}: task 4\n"
+
+
 def test_a_missing_directory_says_what_to_do(minidock: Cli, tmp_path: Path) -> None:
     done = minidock("--layers", tmp_path / "no", "run", "--rm", "busybox", "true", check=False)
     assert "no such directory" in done.stderr
