@@ -27,9 +27,10 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 # How many times as long as usual everything may take; more than 1 in the test VM.
 PATIENCE = float(os.environ.get("MINIDOCK_PATIENCE", "1"))
 WIDGET = "application/vnd.jupyter.widget-view+json"
-# Addresses, ids (also cut ones), names of temporary directories, times with their unit, numbers.
+# Digests (first: a number would take "256:12" out of "sha256:12ab…"), addresses, ids (also cut ones),
+# names of temporary directories, times with their unit, numbers.
 VARIES = re.compile(
-    r"\b0x[0-9a-f]+\b|\b[0-9a-f]{12,64}\b|[0-9a-f]*…|\bminidock-\w+"
+    r"\bsha256:[0-9a-f]+\b|\b0x[0-9a-f]+\b|\b[0-9a-f]{12,64}\b|[0-9a-f]*…|\bminidock-\w+"
     r"|\d+(?:\.\d+)? (?:µs|ms|s|seconds?|minutes?)\b|\d+(?:[.,:]\d+)*"
 )
 
