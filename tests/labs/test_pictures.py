@@ -1,0 +1,106 @@
+"""Pictures of layers and images: what they say is what stands on the disk."""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from pathlib import Path
+
+import pytest
+
+from minidock.engine import Engine
+from minidock.lab.images import ImageGraph
+from minidock.lab.layers import LayerExplorer, SharedImage
+from minidock.lab.pictures import PAGE
+
+
+def _width(picture: str) -> float:
+    found = re.match(r'<svg [^>]*?width="([0-9.]+)"', picture)
+    assert found
+    return float(found[1])
+
+
+@pytest.fixture
+def explorer(tmp_path: Path) -> LayerExplorer:
+    """Three layers with every way to show and to hide."""
+    for name, files in {
+        "top": {"copied": "longer", "new": "", "dir/mine": "", "made-anew/fresh": ""},
+        "middle": {"copied": "old", "dir/other": "", "hidden": "upper one", "made-anew/old": ""},
+        "bottom": {"copied": "oldest", "gone": "", "hidden": "lower one", "dir/third": ""},
+    }.items():
+        for path, text in files.items():
+            file = tmp_path / name / path
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(text)
+    os.mknod(tmp_path / "middle/gone", stat.S_IFCHR, 0)
+    os.setxattr(tmp_path / "top/made-anew", "trusted.overlay.opaque", b"y")
+    layers = {name: tmp_path / name for name in ("top", "middle", "bottom")}
+    return LayerExplorer.of_directories(layers, [])
+
+
+@pytest.mark.parametrize(
+    ("path", "said"),
+    [
+        ("/new", "comes from top."),
+        ("/copied", "a whole copy, 6 bytes. The original stays as it was in middle, 3 bytes."),
+        ("/hidden", "comes from middle. It hides what is there in bottom."),
+        ("/gone", "deleted. The whiteout in middle hides it; it is still in bottom."),
+        ("/dir", "a directory merged from top, middle, bottom."),
+        ("/dir/third", "comes from bottom."),
+        ("/made-anew", "comes from top, which is opaque, and hides the rest."),
+        ("/made-anew/old", "gone. It is still in middle, but a directory above it hides that."),
+        ("/never", "no layer has it."),
+        ("/new/below", "no layer has it."),
+    ],
+)
+def test_the_explorer_says_why(explorer: LayerExplorer, path: str, said: str) -> None:
+    assert said in explorer.explain(path)
+
+
+def test_the_explorer_draws_every_name_and_has_a_widget(explorer: LayerExplorer) -> None:
+    explorer.paths = ["/copied", "/gone", "/a<b"]
+    assert all(word in explorer.draw("/gone") for word in ("copy", "6B", "whiteout", "/a&lt;b"))
+    shown = explorer._repr_mimebundle_()
+    assert _width(explorer._repr_svg_()) <= PAGE
+    assert {"image/svg+xml", "text/plain", "application/vnd.jupyter.widget-view+json"} <= set(shown)
+
+
+def test_the_explorer_follows_the_choice_and_looks_again(explorer: LayerExplorer, tmp_path: Path) -> None:
+    explorer.paths = ["/copied", "/new"]
+    bar, picture, words = explorer.widget().children
+    names, again = bar.children
+    assert "a whole copy" in words.value and "<svg" in picture.value
+    names.value = "/new"
+    assert "comes from top" in words.value
+    (tmp_path / "top/new").unlink()
+    again.click()
+    assert "no layer has it" in words.value
+
+
+def test_containers_of_one_image_share_its_layers(busybox: Path) -> None:
+    engine = Engine(busybox)
+    engine.run("busybox", ["sh", "-c", "rm /etc/group; echo x > /new"], name="one")
+    engine.create("busybox", ["true"], name="two")
+    explorer = LayerExplorer.of_container(engine, "one", ["/etc/group", "/new"])
+    assert "deleted" in explorer.explain("/etc/group") and "container layer" in explorer.explain("/new")
+    picture = SharedImage(engine, "busybox", ["one", "two"])
+    assert "D /etc/group" in repr(picture) and "two: no change" in repr(picture)
+    assert _width(picture._repr_svg_()) <= PAGE
+
+
+def test_an_image_is_drawn_from_its_files(busybox: Path) -> None:
+    engine = Engine(busybox)
+    graph = ImageGraph(engine, "busybox")
+    image = engine.image("busybox")
+    assert graph.parts == ["manifest", "config", "layer 1"]
+    assert [graph.digest_of(part) for part in graph.parts] == [image.digest, image.id, image.layers[0].digest]
+    assert image.layers[0].digest in graph.content("manifest")
+    assert image.diff_ids[0] in graph.content("config")
+    assert "bin" in graph.content("layer 1")
+    assert image.id[7:15] in graph.draw("config") and image.diff_ids[0][7:15] in repr(graph)
+    assert _width(graph._repr_svg_()) <= PAGE
+    assert {"image/svg+xml", "text/plain"} <= set(graph._repr_mimebundle_())
+    choice, picture, words = graph.widget().children
+    choice.value = "config"
+    assert image.id.removeprefix("sha256:") in words.value and "<svg" in picture.value
