@@ -2,8 +2,6 @@
 
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 from minidock.kernel import rootfs, syscalls
@@ -353,32 +351,16 @@ def test_a_masked_directory_is_empty_and_read_only(world: World):
         "test_a_masked_directory_is_empty_and_read_only",
     ),
 )
-def test_a_real_image_runs_on_your_layer(tmp_path):
-    minidock = [Path(sys.executable).with_name("minidock"), "--root", tmp_path / "state"]
-    layers = Path(os.environ["MINIDOCK_LAYERS"])
-
-    def run(*arguments):
-        done = subprocess.run([*minidock, *arguments], capture_output=True, text=True, timeout=60)
-        expect(
-            done.returncode == 0,
-            call=f"minidock {' '.join(str(each) for each in arguments)}",
-            result=f"exit code {done.returncode}: {(done.stderr or done.stdout).strip()}",
-            expected="exit code 0",
-            next_step="Try it by hand with --layers ~/mydock and --explain.",
-        )
-        return done.stdout
-
-    run("load", "--input", os.environ["MINIDOCK_LAB_IMAGE"])
-    said = run(
-        "--layers", layers, "run", "--name", "yours", "busybox", "sh", "-c", "ls / && cat /proc/1/comm"
-    )
-    (trace,) = (tmp_path / "state/containers").glob("*/trace.jsonl")
+def test_a_real_image_runs_on_your_layer(minidock):
+    command = ("run", "--name", "yours", "busybox", "sh", "-c", "ls / && cat /proc/1/comm")
+    said = minidock("--layers", minidock.layers, *command)
+    (trace,) = (minidock.root / "containers").glob("*/trace.jsonl")
     sources = {json.loads(line)["source"] for line in trace.read_text().splitlines()}
-    run("rm", "yours")
+    minidock("rm", "yours")
     expect(
-        "proc" in said and str(layers / "rootfs.py") in sources,
+        "proc" in said and str(minidock.layers / "rootfs.py") in sources,
         call="minidock --layers … run busybox",
         result=f"its record names {sources}",
-        expected=f"steps taken by {layers / 'rootfs.py'}",
+        expected=f"steps taken by {minidock.layers / 'rootfs.py'}",
         next_step="Use `syscalls` for every step: only then the record names your file.",
     )

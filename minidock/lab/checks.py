@@ -12,6 +12,7 @@ import os
 import select
 import shutil
 import signal
+import subprocess
 import sys
 import traceback
 from collections.abc import Callable, Iterator
@@ -130,6 +131,27 @@ class World:
         return told
 
 
+class Command:
+    """The ``minidock`` command, on an empty state root, for the last task of a lab."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.layers = Path(os.environ["MINIDOCK_LAYERS"])
+
+    def __call__(self, *arguments: str | Path) -> str:
+        """Run it; returns what it printed. Raises Missed when it fails."""
+        command = [Path(sys.executable).with_name("minidock"), "--root", self.root, *arguments]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+        expect(
+            done.returncode == 0,
+            call=f"minidock {' '.join(map(str, arguments))}",
+            result=f"exit code {done.returncode}: {(done.stderr or done.stdout).strip()}",
+            expected="exit code 0",
+            next_step="Try it by hand with --layers ~/mydock and --explain.",
+        )
+        return done.stdout
+
+
 def _listen(inside: int, reader: int) -> dict[str, Any]:
     """Read the story's answer until its end or until time is up, then end its pid namespace."""
     text = b""
@@ -232,6 +254,14 @@ def world(tmp_path: Path) -> World:
     scratch = tmp_path / "world"
     scratch.mkdir()
     return World(scratch, Path(os.environ["MINIDOCK_LAYERS"]))
+
+
+@pytest.fixture
+def minidock(tmp_path: Path) -> Command:
+    """The command, with the lab's image loaded by the library's own layers."""
+    command = Command(tmp_path / "state")
+    command("load", "--input", os.environ["MINIDOCK_LAB_IMAGE"])
+    return command
 
 
 def pytest_runtest_setup(item: Any) -> None:
