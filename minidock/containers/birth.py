@@ -48,6 +48,7 @@ def program_of(container: Container) -> program.Program:
         seccomp=filter_of(container, powers),
         no_new_privileges=spec.security.no_new_privileges,
         keyring=f"_ses.{spec.id}",
+        supervised=child.is_supervised(spec),
     )
 
 

@@ -272,11 +272,12 @@ def _own_network_sysctls(spec: Spec) -> dict[str, str]:
 
 
 def _init_mount(spec: Spec) -> list[Mount]:
-    if not spec.init:
-        return []
-    if not os.path.exists(TINI):
-        raise MinidockError(f"--init: {TINI} is not installed", hint="apt-get install tini")
-    return [Mount("bind", TINI, _INIT, read_only=True)]
+    return [Mount("bind", TINI, _INIT, read_only=True)] if _has_tini(spec) else []
+
+
+def _has_tini(spec: Spec) -> bool:
+    """Whether ``--init`` is tini, a few kilobytes of C. Else, and for students, it is our Python."""
+    return spec.init and not spec.student_layers and os.path.exists(TINI)
 
 
 def _open_terminal(birth: Birth) -> None:
@@ -309,4 +310,9 @@ def _protect(spec: Spec) -> None:
 
 def init_arguments(spec: Spec) -> list[str]:
     """What is executed: the program itself, or with ``--init`` an init that starts and reaps for it."""
-    return [_INIT, "--", *spec.arguments] if spec.init else spec.arguments
+    return [_INIT, "--", *spec.arguments] if _has_tini(spec) else spec.arguments
+
+
+def is_supervised(spec: Spec) -> bool:
+    """Whether a Python process stays behind as process 1 of the container."""
+    return spec.init and not _has_tini(spec)

@@ -17,7 +17,7 @@ from minidock import trace
 from minidock.containers import launcher, users
 from minidock.containers.channel import Channel
 from minidock.errors import MinidockError
-from minidock.kernel import capabilities, seccomp, syscalls
+from minidock.kernel import capabilities, namespaces, seccomp, syscalls
 
 NOT_FOUND, NOT_EXECUTABLE = 127, 126  # the exit codes that shells and Docker give
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -40,6 +40,7 @@ class Program:
     seccomp: bytes = b""  # a filter; empty: none
     no_new_privileges: bool = False
     keyring: str = ""
+    supervised: bool = False  # by a process 1 that stays behind, see run_under_init
 
 
 @trace.mechanism(lesson=9)
@@ -73,6 +74,8 @@ def become(program: Program, stdio: list[int | None], channel: Channel, launch: 
         syscalls.set_no_new_privs()
         if program.seccomp:
             seccomp.install(program.seccomp)  # last: it may forbid any of the above
+    if program.supervised:
+        run_under_init()
     # No descriptor of the host's may get through (CVE-2024-21626): the report (closed by the launcher)
     # and the launcher (closed by the kernel) are all that is left above stderr.
     launch = os.dup(launch)  # out of the way of the two numbers
@@ -80,6 +83,31 @@ def become(program: Program, stdio: list[int | None], channel: Channel, launch: 
     os.dup2(launch, _LAUNCHER, inheritable=False)
     os.closerange(_LAUNCHER + 1, 1 << 30)
     syscalls.execve(_LAUNCHER, ["minidock-launcher", path, *program.arguments], environment)
+
+
+def run_under_init() -> None:
+    """Fork, and return in the child. The parent stays as the container's process 1 until the child ends.
+
+    It has no power left by now, and no descriptor of the host's. It dies with the shim, and the kernel
+    ends a pid namespace with its process 1.
+    """
+    main = os.fork()
+    if main == 0:
+        _signal.signal(_signal.SIGTTOU, _signal.SIG_IGN)
+        os.setpgid(0, 0)  # a process group of its own: Ctrl-C reaches the program once, not twice
+        if os.isatty(0):
+            os.tcsetpgrp(0, os.getpid())
+        _signal.signal(_signal.SIGTTOU, _signal.SIG_DFL)
+        return
+    code = 125
+    try:
+        os.closerange(3, 1 << 30)
+        with trace.recording(trace.Recorder()):  # nobody listens to our steps any more
+            code = namespaces.supervise(main)
+    except BaseException as error:
+        os.write(2, f"minidock: process 1: {type(error).__name__}: {error}\n".encode())
+    finally:
+        os._exit(code)
 
 
 def _limit(resource: str, soft: int, hard: int) -> None:

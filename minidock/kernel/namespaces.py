@@ -2,11 +2,13 @@
 
 Lesson 02. A namespace lives as long as a process is in it or something holds its file under
 /proc/PID/ns. Create one for yourself (:func:`create`), or start a child in new ones (syscalls.clone with
-:func:`flags`), or enter another process's (:func:`join`).
+:func:`flags`), or enter another process's (:func:`join`). A pid namespace needs a process 1 that does its
+duty (:func:`supervise`).
 """
 
 from __future__ import annotations
 
+import _signal  # type: ignore[import-not-found]  # without the enums of `signal`, which cost time
 import os
 from collections.abc import Iterable
 from pathlib import Path
@@ -28,6 +30,13 @@ KINDS = {
     "cgroup": syscalls.CLONE_NEWCGROUP,
     "time": syscalls.CLONE_NEWTIME,
 }
+
+
+# The signals by which people talk to a program; a process 1 passes them on.
+PASSED_ON = (
+    *(_signal.SIGHUP, _signal.SIGINT, _signal.SIGQUIT, _signal.SIGTERM),
+    *(_signal.SIGUSR1, _signal.SIGUSR2, _signal.SIGWINCH),
+)
 
 
 class IdRange(NamedTuple):
@@ -154,3 +163,21 @@ def shift_clocks(*, monotonic: int = 0, boottime: int = 0) -> None:
     """
     text = f"monotonic {monotonic} 0\nboottime {boottime} 0"
     syscalls.write_file("/proc/self/timens_offsets", text)
+
+
+@trace.mechanism(lesson=2)
+def supervise(main: int) -> int:
+    """Be process 1 for the child *main*: pass signals on to it, and bury every orphan.
+
+    A process whose parent has ended becomes a child of process 1. Until someone waits for it, it stays
+    a zombie and keeps its pid. And the kernel drops a signal for process 1 that it has no handler for:
+    without one, SIGTERM would never reach the program. Returns when *main* has ended: its exit code,
+    128+n after signal n. Source: pid_namespaces(7), wait(2).
+    """
+    for number in PASSED_ON:
+        _signal.signal(number, lambda received, frame: os.kill(main, received))
+    while True:
+        pid, status = os.wait()
+        if pid == main:
+            code = os.waitstatus_to_exitcode(status)
+            return code if code >= 0 else 128 - code

@@ -202,15 +202,21 @@ def test_propagation_needs_a_shared_source(box, host):
         box.sh("true", mounts=[Mount("bind", str(host), "/v", propagation="rshared")])
 
 
-def test_init_reaps_and_passes_signals(box):
-    if not os.path.exists("/usr/bin/tini-static"):
+@pytest.mark.parametrize("kind", ["tini", "our own"])
+def test_init_reaps_and_passes_signals(box, tmp_path, kind):
+    """Our own process 1 serves where tini is missing, and with a student's layers."""
+    if kind == "tini" and not os.path.exists("/usr/bin/tini-static"):
         pytest.skip("tini is not installed")
-    ran = box.sh("(sleep 0.1 &) ; sleep 0.5; ps -o pid,stat,comm", init=True)
-    assert "docker-init" in ran.text
+    wanted = {"init": True, "student_layers": "" if kind == "tini" else str(tmp_path)}
+    script = "(sleep 0.1 &) ; sleep 0.5; ps -o pid,stat,comm; echo me $$; exit 7"
+    ran = box.run("sh", "-c", script, **wanted)
+    assert ("docker-init" in ran.text) == (kind == "tini")
     assert " Z " not in ran.text
-    container = box.start(
-        "sh", "-c", "trap 'exit 9' TERM; echo up; while :; do sleep 1 & wait $!; done", init=True
-    )
+    assert "me 1" not in ran.lines
+    assert ran.code == 7
+    assert box.sh("kill -9 $$", **wanted).code == 137
+    script = "trap 'exit 9' TERM; echo up; while :; do sleep 1 & wait $!; done"
+    container = box.start("sh", "-c", script, **wanted)
     from minidock.containers import lifecycle
 
     box.until_ready(container)

@@ -168,3 +168,33 @@ def test_set_hostname(in_child: InChild) -> None:
         return os.uname().nodename, Path("/proc/sys/kernel/domainname").read_text().strip()
 
     assert in_child(look) == ("web", "example.org")
+
+
+def test_process_1_buries_orphans_and_passes_signals_on(in_child: InChild) -> None:
+    script = "(sleep 0 &); trap 'exit 5' TERM; echo ready; while :; do sleep 0.01; done"
+
+    def look() -> tuple[int, int]:
+        namespaces.create({"pid"})
+        reading, writing = os.pipe()
+        first = os.fork()
+        if first == 0:
+            main = os.fork()
+            if main == 0:
+                os.dup2(writing, 1)
+                os.execv("/bin/sh", ["sh", "-c", script])
+            os._exit(namespaces.supervise(main))
+        os.read(reading, 1)
+        os.kill(first, signal.SIGTERM)
+        return os.waitstatus_to_exitcode(os.waitpid(first, 0)[1]), first
+
+    assert in_child(look)[0] == 5
+
+
+def test_process_1_tells_of_a_signal_as_a_shell_does(in_child: InChild) -> None:
+    def look() -> int:
+        main = os.fork()
+        if main == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return namespaces.supervise(main)
+
+    assert in_child(look) == 137
