@@ -1,0 +1,127 @@
+"""Lab 02, solved. Try the skeleton first: reading a solution teaches less than one wrong attempt.
+
+Each function stands in for the one of the same name in minidock/kernel/namespaces.py. Use the door to the
+kernel, `syscalls`, as the library does: your steps then show up in `minidock run --explain`.
+
+    syscalls.unshare(flags)                 new namespaces for this process
+    syscalls.setns(descriptor, flags)       enter namespaces that exist
+    syscalls.pidfd_open(pid)                a descriptor that stands for a process
+    syscalls.write_file(path, text)         one write(2)
+    syscalls.sethostname(name), syscalls.setdomainname(name)
+"""
+
+import os
+import signal
+from pathlib import Path
+
+from minidock.errors import InvalidInput, NotFound
+from minidock.kernel import syscalls
+
+KINDS = {
+    "mnt": syscalls.CLONE_NEWNS,
+    "pid": syscalls.CLONE_NEWPID,
+    "uts": syscalls.CLONE_NEWUTS,
+    "ipc": syscalls.CLONE_NEWIPC,
+    "net": syscalls.CLONE_NEWNET,
+    "user": syscalls.CLONE_NEWUSER,
+    "cgroup": syscalls.CLONE_NEWCGROUP,
+    "time": syscalls.CLONE_NEWTIME,
+}
+
+
+def flags(kinds):
+    """Task 1. The flags of several kinds as one number: {"mnt", "pid"} gives CLONE_NEWNS | CLONE_NEWPID.
+
+    Raises InvalidInput for a kind that is not in KINDS.
+    """
+    total = 0
+    for kind in kinds:
+        if kind not in KINDS:
+            raise InvalidInput(f"namespace {kind!r}: no such kind")
+        total |= KINDS[kind]
+    return total
+
+
+def create(kinds):
+    """Task 1. Put this process into new namespaces of these kinds, and of no others."""
+    syscalls.unshare(flags(kinds))
+
+
+def set_hostname(name, domain=""):
+    """Task 1. Set the host name of this UTS namespace, and its domain name when there is one."""
+    syscalls.sethostname(name)
+    if domain:
+        syscalls.setdomainname(domain)
+
+
+def identify(pid="self"):
+    """Task 2. The namespaces of process pid: {"mnt": 4026531841, "pid": 4026531836, …}, kind → inode number.
+
+    A kind that this kernel lacks (no file) is left out. Raises NotFound when there is no such process.
+    """
+    found = {}
+    for kind in KINDS:
+        try:
+            found[kind] = os.stat(f"/proc/{pid}/ns/{kind}").st_ino
+        except FileNotFoundError:
+            continue
+    if not found:
+        raise NotFound(f"process {pid}: no such process")
+    return found
+
+
+def join(target, kinds):
+    """Task 3. Enter namespaces that exist already.
+
+    target is a pid: enter those namespaces of that process that are in kinds, with one setns(2) on a
+                     pidfd; leave out those that this process is in already.
+    target is a Path: one namespace file; kinds names its one kind.
+    No descriptor stays open.
+    """
+    if isinstance(target, Path):
+        descriptor = os.open(target, os.O_RDONLY)
+        wanted = list(kinds)
+    else:
+        descriptor = syscalls.pidfd_open(target)
+        own, theirs = identify(), identify(target)
+        wanted = [kind for kind in kinds if own.get(kind) != theirs.get(kind)]
+    try:
+        if wanted:
+            syscalls.setns(descriptor, flags(wanted))
+    finally:
+        os.close(descriptor)
+
+
+def write_id_map(pid, uid_map, gid_map, *, deny_setgroups=None):
+    """Task 4. Say which users outside the users in the new user namespace of process pid are.
+
+    uid_map, gid_map: lists of ranges; each range is (inside, outside, length), and str(range) is the line
+                      that the kernel wants. All lines of a map go into the file in one write.
+    deny_setgroups:   write "deny" into /proc/PID/setgroups before the gid_map.
+                      None means: only when this process is not root.
+    """
+    if deny_setgroups is None:
+        deny_setgroups = os.geteuid() != 0
+    if deny_setgroups:
+        syscalls.write_file(f"/proc/{pid}/setgroups", "deny")
+    syscalls.write_file(f"/proc/{pid}/uid_map", "\n".join(str(each) for each in uid_map))
+    syscalls.write_file(f"/proc/{pid}/gid_map", "\n".join(str(each) for each in gid_map))
+
+
+def supervise(main):
+    """Task 5. Be process 1 of a container for its program, the child with the pid main.
+
+    Pass the signals HUP, INT, QUIT, TERM, USR1 and USR2 on to it, and bury every other process that ends.
+    When main has ended, return its exit code as a shell tells it: 128 + n after signal n.
+    """
+    for number in (*_ASKING, signal.SIGUSR1, signal.SIGUSR2):
+        signal.signal(number, lambda received, frame: os.kill(main, received))
+    while True:
+        pid, status = os.wait()
+        if pid == main:
+            break
+    code = os.waitstatus_to_exitcode(status)
+    return code if code >= 0 else 128 - code
+
+
+_ASKING = (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM)  # signals that ask a program to end
