@@ -1,9 +1,11 @@
 """A throwaway world for code that may do anything, as root: the student's.
 
 Students are root, and their first tries unmount the wrong thing, fork without end or loop for ever.
-:func:`run` gives a command mount, pid, net, ipc and uts namespaces of its own, a read-only view of the
-machine with one writable directory, and a cgroup with limits. When it ends, or its time is up, everything
-is gone: the kernel ends every process of a pid namespace with its first, and frees the mounts.
+:func:`run` gives a command mount, pid, net, ipc, uts and cgroup namespaces of its own, a read-only view of
+the machine with one writable directory, and a cgroup with limits. What looks like the top of the cgroups
+in there is this cgroup: whatever is made, frozen or killed below it is the command's own, and under its
+limits. When it ends, or its time is up, everything is gone: the kernel ends every process of a pid
+namespace with its first, and frees the mounts.
 
 Run as a program (``python -IS sandbox.py``), this file is the single-threaded process that does so: the
 caller may be a Jupyter kernel, whose threads forbid it.
@@ -17,11 +19,15 @@ import select
 import sys
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 if __name__ == "__main__":  # started by path, with an empty environment: the library stands beside us
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from minidock.errors import MinidockError
+
+if TYPE_CHECKING:
+    from minidock.kernel.cgroup_tree import Places
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +103,7 @@ def main() -> None:
             try:
                 os.close(go)
                 os.read(ready, 1)  # until the cgroup holds us
-                _become(job)
+                _become(job, group.places)
             except BaseException as error:
                 print(f"sandbox: {error}", flush=True)
             os._exit(125)
@@ -115,12 +121,13 @@ def main() -> None:
     print("\n" + json.dumps(ending), flush=True)
 
 
-def _become(job: Job) -> None:
+def _become(job: Job, cgroup: Places) -> None:
     """In the new namespaces: make the machine read-only, then exec the job."""
-    from minidock.kernel import net, syscalls
+    from minidock.kernel import cgroup_tree, cgroups, net, syscalls
     from minidock.kernel.syscalls import (
         AT_FDCWD,
         AT_RECURSIVE,
+        CLONE_NEWCGROUP,
         MOUNT_ATTR_RDONLY,
         MS_BIND,
         MS_NODEV,
@@ -132,10 +139,16 @@ def _become(job: Job) -> None:
 
     syscalls.set_parent_death_signal(9)
     syscalls.mount(None, "/", flags=MS_REC | MS_PRIVATE)  # nothing that happens here reaches the machine
+    tops = cgroup_tree.hierarchies()[1]
+    for directory, top in dict.fromkeys((cgroup[name], tops[name]) for name in cgroup):
+        syscalls.mount(directory, top, flags=MS_BIND)
+    syscalls.unshare(CLONE_NEWCGROUP)
+    # v2 lets a cgroup hold processes or hand limits down: we move into a leaf, beside what the job makes.
+    cgroups.enter(cgroups.create("job", "main"))
     for directory in job.writable:
         syscalls.mount(directory, directory, flags=MS_BIND | MS_REC)
     syscalls.mount_setattr(AT_FDCWD, "/", AT_RECURSIVE, attributes=MOUNT_ATTR_RDONLY)
-    for directory in job.writable:
+    for directory in [*job.writable, *dict.fromkeys(tops[controller] for controller in cgroup)]:
         syscalls.mount_setattr(AT_FDCWD, directory, AT_RECURSIVE, clear=MOUNT_ATTR_RDONLY)
     syscalls.mount("scratch", job.scratch, "tmpfs", MS_NOSUID, "size=512m,mode=755")
     # A pid namespace needs a /proc of its own, or process ids there mean other processes.
@@ -163,6 +176,17 @@ def become_machine(scratch: Path) -> None:
     syscalls.mount(None, "/", flags=MS_REC | MS_PRIVATE)
     syscalls.mount(None, "/", flags=MS_REC | MS_SHARED)
     syscalls.mount("machine", scratch, "tmpfs")
+
+
+def end_cgroups(parent: str) -> None:
+    """Kill and remove what is left below the cgroup *parent*, also when it is frozen."""
+    from minidock.kernel import cgroups
+
+    for name in cgroups.leftovers(parent):
+        group = cgroups.Cgroup.open(name, parent)
+        group.kill()
+        group.remove()
+    cgroups.remove_parent(parent)
 
 
 def unshare_mounts() -> None:

@@ -54,11 +54,10 @@ def check(limits: Limits) -> None:
             raise InvalidInput("Minimum memoryswap limit should be larger than memory limit, see usage")
 
 
-class Statistics(TypedDict):
+class Reading(TypedDict):
     """One reading. Bytes and nanoseconds; None where the machine has no such limit or controller."""
 
     memory_usage: int | None
-    memory_working: int | None  # usage without inactive page cache: what `docker stats` shows
     memory_limit: int | None
     memory_peak: int | None
     cpu_usage: int | None
@@ -71,6 +70,12 @@ class Statistics(TypedDict):
     pids_limit: int | None
     io_read: int | None
     io_write: int | None
+
+
+class Statistics(Reading):
+    """A reading, and what follows from it."""
+
+    memory_working: int | None  # usage without inactive page cache: what `docker stats` shows
 
 
 @cache

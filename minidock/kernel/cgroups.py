@@ -28,7 +28,16 @@ from minidock import trace
 from minidock.config import DEFAULT_ROOT
 from minidock.errors import KernelError
 from minidock.kernel import syscalls
-from minidock.kernel.cgroup_tree import Limits, Places, Setting, Statistics, children, hierarchies, processes
+from minidock.kernel.cgroup_tree import (
+    Limits,
+    Places,
+    Reading,
+    Setting,
+    Statistics,
+    children,
+    hierarchies,
+    processes,
+)
 
 # --- which kernel interface ----------------------------------------------------------------------
 
@@ -69,7 +78,8 @@ def create(parent: str, name: str) -> Places:
 @trace.mechanism(lesson=3)
 def limit(places: Places, settings: list[Setting]) -> None:
     """Write the limits before the first process enters, so that none ever runs without them."""
-    driver().limit(places, settings)
+    for controller, file, text in settings:
+        syscalls.write_file(f"{places[controller]}/{file}", text)
 
 
 @trace.mechanism(lesson=3)
@@ -100,6 +110,19 @@ def freeze(places: Places, deadline: float) -> None:
 def thaw(places: Places) -> None:
     """Let the frozen processes run on."""
     driver().thaw(places)
+
+
+@trace.mechanism(lesson=3)
+def memory_in_use(places: Places) -> int | None:
+    """The bytes that the kernel could not simply take back: what `docker stats` shows, without idle cache."""
+    value: int | None = driver().memory_in_use(places)
+    return value
+
+
+@trace.mechanism(lesson=3)
+def oom_kills(places: Places) -> int:
+    """How many processes the kernel killed in here for want of memory: inspect calls it OOMKilled."""
+    return int(driver().oom_kills(places))
 
 
 @trace.mechanism(lesson=3)
@@ -168,7 +191,7 @@ class Cgroup:
         controller, KernelError when the kernel refuses a value.
         """
         wanted = Limits(**limits)  # type: ignore[arg-type]
-        settings: list[Setting] = driver().settings(wanted)
+        settings: list[Setting] = driver().prepare(self.places, driver().settings(wanted))
         if settings:
             limit(self.places, settings)
 
@@ -202,12 +225,12 @@ class Cgroup:
 
     def statistics(self) -> Statistics:
         """What the cgroup uses now, and its limits."""
-        values: Statistics = driver().statistics(self.places)
-        return values
+        reading: Reading = driver().statistics(self.places)
+        return {**reading, "memory_working": memory_in_use(self.places)}
 
     def oom_kills(self) -> int:
         """How many processes the kernel killed in here for want of memory."""
-        return int(driver().oom_kills(self.places))
+        return oom_kills(self.places)
 
     def remove(self, timeout: float = 5.0) -> None:
         """Remove the cgroup; waits while killed processes are dying. Nothing happens when it is gone."""

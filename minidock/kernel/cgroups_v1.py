@@ -5,17 +5,19 @@ Source: Documentation/admin-guide/cgroup-v1 of the kernel.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import time
 
 from minidock.errors import KernelError, MinidockError
 from minidock.kernel import cgroup_tree, syscalls
-from minidock.kernel.cgroup_tree import Limits, Places, Setting, Statistics, check, given, keyed
+from minidock.kernel.cgroup_tree import Limits, Places, Reading, Setting, check, given, keyed
 
 # cpuset is made only when asked for: an unfilled one refuses every process
 ALWAYS = tuple(name for name in cgroup_tree.CONTROLLERS if name != "cpuset")
 UNLIMITED = 1 << 62  # v1 spells "no limit" as a huge number of bytes
+_BOTH = "memory.memsw.limit_in_bytes"  # memory and swap together
 
 
 ENTRANCE = "tasks"  # the file by which a process of one thread enters
@@ -52,7 +54,7 @@ def settings(limits: Limits) -> list[Setting]:
     wanted: list[tuple[str, str, object]] = [
         # memory before memory+swap: on a fresh cgroup memsw may never be below memory
         ("memory", "memory.limit_in_bytes", limits.memory),
-        ("memory", "memory.memsw.limit_in_bytes", limits.swap_too),
+        ("memory", _BOTH, limits.swap_too),
         ("memory", "memory.soft_limit_in_bytes", limits.memory_reservation),
         ("memory", "memory.oom_control", 1 if limits.oom_kill_disable else None),
         # the period first: a quota above the old period's bandwidth could be refused
@@ -67,36 +69,29 @@ def settings(limits: Limits) -> list[Setting]:
     return given(wanted)
 
 
-def limit(places: Places, settings: list[Setting]) -> None:
-    """Write *settings*; the cpuset directory is made when the first of them needs it."""
+def prepare(places: Places, settings: list[Setting]) -> list[Setting]:
+    """What is to be written so that *settings* hold; the cpuset directory is made when one needs it.
+
+    Raises MinidockError when the machine lacks a controller.
+    """
     if any(controller == "cpuset" for controller, _, _ in settings) and "cpuset" not in places:
         _add_cpuset(places)
+    ready: list[Setting] = []
     for controller, file, text in settings:
         if controller not in places:
             raise MinidockError(
                 f"cgroup: this machine has no {controller} controller, which {file} needs",
                 hint="See /proc/cgroups; a kernel option such as cgroup_enable=memory may switch it on.",
             )
-        path = f"{places[controller]}/{file}"
-        if file == "memory.memsw.limit_in_bytes":
-            _limit_swap(places, path, text)
-        elif file == "memory.limit_in_bytes":
-            _limit_memory(places, path, text)
-        else:
-            syscalls.write_file(path, text)
-
-
-def _limit_memory(places: Places, path: str, text: str) -> None:
-    """Above the present limit of memory+swap the kernel says EINVAL: lift that first (it is set next)."""
-    both = f"{places['memory']}/memory.memsw.limit_in_bytes"
-    if os.path.exists(both) and int(text) > int(syscalls.read_file(both)):
-        syscalls.write_file(both, "-1")
-    syscalls.write_file(path, text)
-
-
-def _limit_swap(places: Places, path: str, text: str) -> None:
-    if os.path.exists(path):  # a kernel without swap accounting has no such file; Docker goes on, too
-        syscalls.write_file(path, text)
+        both = f"{places[controller]}/{_BOTH}"
+        if file == _BOTH and not os.path.exists(both):
+            continue  # a kernel without swap accounting has no such file; Docker goes on, too
+        # Above the present limit of memory+swap the kernel says EINVAL: lift that first (it is set next).
+        above = file == "memory.limit_in_bytes" and os.path.exists(both)
+        if above and int(text) > int(syscalls.read_file(both)):
+            ready.append((controller, _BOTH, "-1"))
+        ready.append((controller, file, text))
+    return ready
 
 
 def _add_cpuset(places: Places) -> None:
@@ -156,12 +151,22 @@ def kill_all(places: Places, deadline: float) -> None:
                 os.kill(pid, signal.SIGKILL)
             except ProcessLookupError:
                 continue
-        thaw(places)
+        _thaw_below(places)
         if time.monotonic() > deadline:
             raise MinidockError(f"cgroup: processes {pids} do not die: they are stuck inside the kernel")
         time.sleep(0.001)
     if places and frozen(places):
         thaw(places)  # paused while empty: nobody who enters now should stand still for ever
+
+
+def _thaw_below(places: Places) -> None:
+    """Wake the cgroup and those in it: a frozen process does not even die."""
+    waiting = [places["freezer"]] if "freezer" in places else []
+    while waiting:
+        directory = waiting.pop()
+        with contextlib.suppress(KernelError):  # removed meanwhile
+            syscalls.write_file(f"{directory}/freezer.state", "THAWED")
+        waiting += [f"{directory}/{child}" for child in cgroup_tree.children(directory)]
 
 
 def _everywhere(places: Places) -> list[int]:
@@ -176,16 +181,19 @@ def oom_kills(places: Places) -> int:
     return keyed(syscalls.read_file(f"{places['memory']}/memory.oom_control")).get("oom_kill", 0)
 
 
-def statistics(places: Places) -> Statistics:
-    """One reading of all controllers."""
-    memory = keyed(_read(places, "memory", "memory.stat"))
-    cpu = keyed(_read(places, "cpu", "cpu.stat"))
+def memory_in_use(places: Places) -> int | None:
+    """Usage without the page cache that nobody has used for a while; "total": with the cgroups below."""
     usage = _number(places, "memory", "memory.usage_in_bytes")
-    inactive = memory.get("total_inactive_file", 0)
+    inactive = keyed(_read(places, "memory", "memory.stat")).get("total_inactive_file", 0)
+    return None if usage is None else max(usage - inactive, 0)
+
+
+def statistics(places: Places) -> Reading:
+    """One reading of all controllers."""
+    cpu = keyed(_read(places, "cpu", "cpu.stat"))
     read, write = _io(_read(places, "blkio", "blkio.throttle.io_service_bytes_recursive"))
     return {
-        "memory_usage": usage,
-        "memory_working": None if usage is None else max(usage - inactive, 0),
+        "memory_usage": _number(places, "memory", "memory.usage_in_bytes"),
         "memory_limit": _number(places, "memory", "memory.limit_in_bytes"),
         "memory_peak": _number(places, "memory", "memory.max_usage_in_bytes"),
         "cpu_usage": _number(places, "cpuacct", "cpuacct.usage"),

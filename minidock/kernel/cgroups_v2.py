@@ -15,7 +15,7 @@ import time
 
 from minidock.errors import KernelError, MinidockError
 from minidock.kernel import cgroup_tree, syscalls
-from minidock.kernel.cgroup_tree import Limits, Places, Setting, Statistics, check, given, keyed
+from minidock.kernel.cgroup_tree import Limits, Places, Reading, Setting, check, given, keyed
 
 DEFAULT_PERIOD = 100_000  # microseconds: the kernel's own cpu period
 WANTED = ("cpu", "cpuset", "io", "memory", "pids")
@@ -57,7 +57,7 @@ def _make(directory: str) -> None:
 def _hand_down(directory: str) -> None:
     """Enable in *directory* what its children need and it may give; one by one where all at once fails.
 
-    A controller that cannot be had is no error yet: only a limit that needs it is (see limit).
+    A controller that cannot be had is no error yet: only a limit that needs it is (see prepare).
     """
     offered = syscalls.read_file(f"{directory}/cgroup.controllers").split()
     control = f"{directory}/cgroup.subtree_control"
@@ -129,8 +129,9 @@ def _or_max(value: int) -> str:
     return "max" if value < 0 else str(value)
 
 
-def limit(places: Places, settings: list[Setting]) -> None:
-    """Write *settings*. Raises MinidockError where the controller was not handed down to us."""
+def prepare(places: Places, settings: list[Setting]) -> list[Setting]:
+    """What is to be written of *settings*. Raises MinidockError where a controller was not handed down."""
+    ready: list[Setting] = []
     for controller, file, text in settings:
         path = f"{places[controller]}/{file}"
         if not os.path.exists(path):
@@ -141,7 +142,8 @@ def limit(places: Places, settings: list[Setting]) -> None:
                 f"cgroup: the {controller} controller is not available in {above}, which {file} needs",
                 hint=f"See {os.path.dirname(above)}/cgroup.subtree_control: each level must hand it down.",
             )
-        syscalls.write_file(path, text)
+        ready.append((controller, file, text))
+    return ready
 
 
 def freeze(places: Places, deadline: float) -> None:
@@ -210,16 +212,20 @@ def oom_kills(places: Places) -> int:
     return keyed(_read(places, "memory.events")).get("oom_kill", 0)
 
 
-def statistics(places: Places) -> Statistics:
+def memory_in_use(places: Places) -> int | None:
+    """Usage without the page cache that nobody has used for a while."""
+    usage = _number(places, "memory.current")
+    inactive = keyed(_read(places, "memory.stat")).get("inactive_file", 0)
+    return None if usage is None else max(usage - inactive, 0)
+
+
+def statistics(places: Places) -> Reading:
     """One reading of all controllers. v2 counts cpu time in microseconds: times 1000."""
-    memory = keyed(_read(places, "memory.stat"))
     cpu = keyed(_read(places, "cpu.stat"))
     nanoseconds = {key: 1000 * value for key, value in cpu.items() if key.endswith("_usec")}
-    usage = _number(places, "memory.current")
     read, write = _io(_read(places, "io.stat"))
     return {
-        "memory_usage": usage,
-        "memory_working": None if usage is None else max(usage - memory.get("inactive_file", 0), 0),
+        "memory_usage": _number(places, "memory.current"),
         "memory_limit": _number(places, "memory.max"),
         "memory_peak": _number(places, "memory.peak"),
         "cpu_usage": nanoseconds.get("usage_usec"),

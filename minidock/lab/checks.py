@@ -16,7 +16,7 @@ import subprocess
 import sys
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ from minidock.errors import MinidockError
 from minidock.lab.workshop import Lab, find
 
 SECONDS = 10.0  # that one story may take
+CGROUP = "check"  # where a story's cgroups belong; what is left there is removed
 UNWRITTEN = "not written yet"
 
 
@@ -161,14 +162,24 @@ def _listen(inside: int, reader: int) -> dict[str, Any]:
             break
         text += part
     else:
-        os.kill(inside, signal.SIGKILL)
-        os.waitpid(inside, 0)
+        _bury(inside)
         return {"ended": f"still running after {SECONDS:g} s"}
-    _, status = os.waitpid(inside, 0)
+    status = _bury(inside)
     if not text:
         return {"ended": f"it ended without an answer, exit code {os.waitstatus_to_exitcode(status)}"}
     answer: dict[str, Any] = json.loads(text)
     return answer
+
+
+def _bury(inside: int) -> int:
+    """End the story and everything that it started; returns its status.
+
+    First its cgroups: the kernel waits for all processes of a pid namespace, and a frozen one never ends.
+    """
+    with suppress(ProcessLookupError):
+        os.kill(inside, signal.SIGKILL)
+    sandbox.end_cgroups(CGROUP)
+    return os.waitpid(inside, 0)[1]
 
 
 @contextmanager

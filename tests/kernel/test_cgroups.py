@@ -333,10 +333,13 @@ def test_kill_reaches_frozen_processes(cgroup: Cgroup) -> None:
 
 
 @pytest.mark.vm
-def test_kill_reaches_processes_in_cgroups_that_the_container_made(cgroup: Cgroup) -> None:
+@pytest.mark.parametrize("frozen", [False, True])
+def test_kill_reaches_processes_in_cgroups_that_the_container_made(cgroup: Cgroup, frozen: bool) -> None:
     inner = Cgroup.create("inner", cgroup.name)
     pid = start_inside(inner, sleeper)
     assert eventually(lambda: cgroup.processes() == [pid])
+    if frozen:
+        inner.freeze(20 * SLOWNESS)
     cgroup.kill(20 * SLOWNESS)
     assert outcome(pid) == -signal.SIGKILL
     cgroup.remove(20 * SLOWNESS)
