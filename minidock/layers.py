@@ -24,8 +24,7 @@ SEAMS = {
     "cgroups": "minidock.kernel.cgroups",
     "overlay": "minidock.kernel.overlay",
     "layer": "minidock.images.layer",
-    "reference": "minidock.images.reference",
-    "registry": "minidock.images.registry",
+    "distribution": "minidock.images.distribution",
 }
 
 

@@ -16,7 +16,7 @@ WALK = {
     "03 cgroups": "kernel/cgroups kernel/cgroup_tree kernel/cgroups_v1 kernel/cgroups_v2",
     "04 the union filesystem": "kernel/overlay",
     "05 images": "images/layer images/extract images/layout images/store images/image",
-    "06 registries": "images/reference images/auth images/registry images/session",
+    "06 registries": "images/distribution images/reference images/auth images/registry images/session",
     "07 Dockerfile": "build/parser build/scope build/settings build/stages",
     "08 building": "build/builder build/stage_builder build/run_step build/cache build/draft build/commit",
     "09 a container's life": "containers/spec containers/child containers/program containers/shim"

@@ -11,22 +11,19 @@ Source: distribution specification, docs/spec/auth/token.md and oauth.md; RFC 91
 from __future__ import annotations
 
 import base64
-import json
 import re
 import time
 from dataclasses import dataclass, field
-from typing import Any
 from urllib.parse import urlencode, urlsplit
 
 from minidock import trace
 from minidock.errors import MinidockError
-from minidock.images import wire
+from minidock.images import distribution, wire
 
 MARGIN = 10.0  # seconds before its end at which a token counts as expired, as the request takes time too
-DEFAULT_LIFETIME = 60.0  # seconds; the specification's value when the server names none
 _MAX_ANSWER = 1 << 20
 
-_PARAMETER = re.compile(r'\s*,?\s*([A-Za-z0-9_-]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s,"]+))')
+_PARAMETERS = re.compile(rf"(?:{distribution.PARAMETER})*")
 _SCHEME = re.compile(r"\s*,?\s*([A-Za-z][A-Za-z0-9_-]*)(?:\s+|$)(?!\s*=)")
 
 
@@ -81,12 +78,10 @@ def parse_challenges(headers: list[str]) -> list[Challenge]:
     for header in headers:
         position = 0
         while match := _SCHEME.match(header, position):
-            position = match.end()
-            parameters: dict[str, str] = {}
-            while each := _PARAMETER.match(header, position):
-                name, quoted, plain = each.groups()
-                parameters[name.lower()] = re.sub(r"\\(.)", r"\1", quoted) if quoted is not None else plain
-                position = each.end()
+            rest = _PARAMETERS.match(header, match.end())
+            assert rest is not None  # it also matches nothing
+            position = rest.end()
+            parameters = distribution.parse_parameters(rest[0])
             fields = {key: parameters.get(key, "") for key in ("realm", "service", "scope", "error")}
             found.append(Challenge(match[1].lower(), **fields))
     return found
@@ -100,18 +95,16 @@ def fetch_token(
 
     Raises Denied when the token server refuses the password.
     """
-    query: list[tuple[str, str]] = [("service", challenge.service)] if challenge.service else []
     if credentials and credentials.identity_token:
-        form = [*query, ("client_id", "minidock"), ("grant_type", "refresh_token")]
+        form = [("service", challenge.service)] if challenge.service else []
+        form += [("client_id", "minidock"), ("grant_type", "refresh_token")]
         form += [("refresh_token", credentials.identity_token), ("scope", " ".join(scopes))]
         sent = {"Content-Type": "application/x-www-form-urlencoded"}
         body = urlencode(form).encode()
         response = wire.patiently(lambda: client.request("POST", challenge.realm, headers=sent, body=body))
     else:
-        query += [("scope", scope) for scope in scopes]
         headers = {"Authorization": credentials.basic()} if credentials else {}
-        separator = "&" if urlsplit(challenge.realm).query else "?"
-        url = challenge.realm + (separator + urlencode(query) if query else "")
+        url = distribution.token_url(challenge.realm, challenge.service, scopes)
         response = wire.patiently(lambda: client.request("GET", url, headers=headers))
     with response:
         if response.status in (400, 401, 403):
@@ -136,12 +129,8 @@ def check_realm(challenge: Challenge, registry_url: str, *, trusted: bool) -> No
 
 def _read_token(data: bytes, realm: str) -> Token:
     try:
-        answer: Any = json.loads(data)
-        value = answer.get("token") or answer.get("access_token")
-        lifetime = float(answer.get("expires_in") or DEFAULT_LIFETIME)
-    except (ValueError, AttributeError, TypeError):
-        value, lifetime = None, 0.0
-    if not isinstance(value, str) or not value:
-        raise MinidockError(f"{realm}: the token server's answer holds no token")
+        value, lifetime = distribution.read_token(data)
+    except MinidockError as error:
+        raise MinidockError(f"{realm}: {error}") from None
     # Counted from now by our own clock: the server's "issued_at" would need clocks that agree.
     return Token(value, time.time() + max(lifetime - MARGIN, lifetime / 2))

@@ -19,7 +19,7 @@ from minidock import files
 from minidock.errors import InvalidInput, NotFound
 from minidock.images import mirrors
 from minidock.images.auth import Credentials, Denied
-from minidock.images.reference import DEFAULT_DOMAIN
+from minidock.images.distribution import DEFAULT_DOMAIN
 from minidock.images.registry import Registry
 from minidock.images.session import Session
 

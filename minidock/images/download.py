@@ -24,7 +24,7 @@ from typing import Any
 
 from minidock import files
 from minidock.errors import InvalidInput, MinidockError
-from minidock.images import compression, layer, wire
+from minidock.images import compression, distribution, layer, wire
 from minidock.images.registry import Registry
 from minidock.images.sources import Source
 
@@ -162,7 +162,7 @@ class Fetch:
             buffer = memoryview(bytearray(wire.CHUNK))
             while count := response.readinto(buffer):
                 # A server without Range starts anew: what we have is passed over.
-                fresh = buffer[max(0, self.at - begins) : count]
+                fresh = distribution.new_bytes(buffer[:count], begins, self.at)
                 begins += count
                 if begins > self.job.size:
                     raise MinidockError(

@@ -15,7 +15,7 @@ from typing import Any
 
 from minidock import trace
 from minidock.errors import InvalidInput, MinidockError, NotFound
-from minidock.images import image, reference
+from minidock.images import distribution, image, reference
 from minidock.images.image import INDEXES, MANIFESTS, OCI_CONFIG, OCI_INDEX, OCI_MANIFEST
 
 DOCKER_CONFIG = "application/vnd.docker.container.image.v1+json"
@@ -36,7 +36,6 @@ _ARCHITECTURES = {
 }
 _KNOWN_ARCHITECTURES = frozenset(("386", "amd64", "arm", "arm64", "loong64", "ppc64le", "riscv64", "s390x"))
 _KNOWN_SYSTEMS = frozenset(("linux", "windows", "darwin", "freebsd"))
-_DEFAULT_VARIANT = {"arm64": "v8", "amd64": "v1", "arm": "v7"}  # what an unnamed variant means
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,17 +49,9 @@ class Platform:
     def __str__(self) -> str:
         return "/".join(part for part in (self.system, self.architecture, self.variant) if part)
 
-    def accepts(self, offered: Platform) -> int | None:
-        """How well code made for *offered* fits here: 0 is exact, higher is older, None is not at all."""
-        if (self.system, self.architecture) != (offered.system, offered.architecture):
-            return None
-        mine, theirs = self._level(), offered._level()
-        return mine - theirs if theirs <= mine else None
-
-    def _level(self) -> int:
-        variant = self.variant or _DEFAULT_VARIANT.get(self.architecture, "v0")
-        digits = variant.removeprefix("v").partition(".")[0]
-        return int(digits) if digits.isdigit() else 0
+    def accepts(self, offered: Platform) -> bool:
+        """Whether code made for *offered* runs here."""
+        return distribution.choose_platform([str(offered)], str(self)) is not None
 
 
 def parse_platform(text: str) -> Platform:
@@ -75,7 +66,7 @@ def parse_platform(text: str) -> Platform:
             hint="For example linux/amd64, linux/arm64.",
         )
     variant = parts[2] if len(parts) == 3 else ""
-    plain = variant == _DEFAULT_VARIANT.get(parts[1]) and parts[1] != "arm"
+    plain = variant == distribution.DEFAULT_VARIANT.get(parts[1]) and parts[1] != "arm"
     return Platform(parts[0], parts[1], "" if plain else variant)
 
 
@@ -172,18 +163,15 @@ def choose_platform(index: Index, wanted: Platform) -> Descriptor:
     The nearest variant wins (arm/v7 also runs v6, amd64 never takes amd64/v3). Raises NotFound, which
     names the platforms there are.
     """
-    fitting = [
-        (distance, position)
-        for position, entry in enumerate(index.manifests)
-        if entry.platform is not None and (distance := wanted.accepts(entry.platform)) is not None
-    ]
-    if not fitting:
+    entries = [str(entry.platform or "") for entry in index.manifests]
+    position = distribution.choose_platform(entries, str(wanted))
+    if position is None:
         offered = sorted({str(each.platform) for each in index.manifests if _is_image(each)})
         raise NotFound(
             f"no matching manifest for {wanted} in the manifest list entries",
             hint=f"Available: {', '.join(offered) or 'none'}.",
         )
-    return index.manifests[min(fitting)[1]]
+    return index.manifests[position]
 
 
 def _is_image(entry: Descriptor) -> bool:

@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 from minidock import files
 from minidock.config import Config
 from minidock.errors import InvalidInput, MinidockError
-from minidock.images.reference import DEFAULT_DOMAIN
+from minidock.images.distribution import DEFAULT_DOMAIN
 from minidock.images.session import Endpoint
 
 HUB_URL = "https://registry-1.docker.io"

@@ -17,10 +17,10 @@ import re
 from dataclasses import dataclass, replace
 
 from minidock.errors import InvalidInput
+from minidock.images import distribution
+from minidock.images.distribution import DEFAULT_DOMAIN, OFFICIAL
 
-DEFAULT_DOMAIN = "docker.io"
 DEFAULT_TAG = "latest"
-OFFICIAL = "library/"  # where Docker Hub keeps the images without a user name
 
 _DOMAIN_WORD = r"[a-zA-Z0-9](?:[a-zA-Z0-9-]*[a-zA-Z0-9])?"
 _DOMAIN = rf"(?:{_DOMAIN_WORD}(?:\.{_DOMAIN_WORD})*|\[[a-fA-F0-9:]+\])(?::[0-9]+)?"
@@ -81,8 +81,8 @@ def parse(text: str) -> Reference:
     """
     if re.fullmatch(_HEX_64, text):
         raise InvalidInput(f"invalid repository name ({text}), cannot specify 64-byte hexadecimal strings")
-    domain, rest = split_domain(text)
-    path, tag, digest = split_suffix(rest)
+    domain, rest = distribution.split_domain(text)
+    path, tag, digest = distribution.split_suffix(rest)
     if path != path.lower():
         raise InvalidInput(f"invalid reference format: repository name ({path}) must be lowercase")
     # fullmatch on each part: a newline or a stray "@" must not slip through into paths and URLs.
@@ -99,29 +99,6 @@ def parse(text: str) -> Reference:
     if digest is not None:
         check_digest(digest)
     return Reference(domain, path, tag or "", digest or "")
-
-
-def split_domain(text: str) -> tuple[str, str]:
-    """``"user/app"`` → ``("docker.io", "user/app")``; ``"host:5000/app"`` → ``("host:5000", "app")``.
-
-    The first word is a registry only when it could not be a user of Docker Hub: it has a dot, a port
-    or upper case, or is ``localhost``. So ``registry/app`` names a user called "registry".
-    """
-    first, slash, rest = text.partition("/")
-    is_host = "." in first or ":" in first or first == "localhost" or first != first.lower()
-    domain, path = (first, rest) if slash and is_host else (DEFAULT_DOMAIN, text)
-    if domain == "index.docker.io":  # the Hub's name of old
-        domain = DEFAULT_DOMAIN
-    if domain == DEFAULT_DOMAIN and "/" not in path:
-        path = OFFICIAL + path
-    return domain, path
-
-
-def split_suffix(rest: str) -> tuple[str, str | None, str | None]:
-    """``"app:1.0@sha256:…"`` → ``("app", "1.0", "sha256:…")``; None for the parts that are not there."""
-    named, at, digest = rest.partition("@")
-    path, colon, tag = named.partition(":")  # a path holds no colon: ports went with the domain
-    return path, tag if colon else None, digest if at else None
 
 
 def check_digest(digest: str) -> None:

@@ -25,7 +25,7 @@ from urllib.parse import urlencode, urljoin, urlsplit
 
 from minidock import trace
 from minidock.errors import MinidockError
-from minidock.images import manifest, wire
+from minidock.images import distribution, manifest, wire
 from minidock.images.auth import Denied
 from minidock.images.session import MAX_ERROR, Session
 
@@ -69,12 +69,12 @@ class Registry:
             if response.status != 200:
                 self.session.refuse(response, repository, reference)
             data = response.read(manifest.MAX_SIZE)
-            digest = "sha256:" + hashlib.sha256(data).hexdigest()
             claimed = response.headers.get("Docker-Content-Digest", "")
-            if ":" in reference:
-                check(reference, digest, f"the manifest of {self.session.name(repository)}")
-            elif claimed.startswith("sha256:"):
-                check(claimed, digest, f"the manifest of {self.session.name(repository)}:{reference}")
+            try:
+                digest = distribution.check_manifest(reference, claimed, data)
+            except MinidockError as error:
+                name = self.session.name(repository)
+                raise MinidockError(f"the manifest of {name}: {error.message}", hint=error.hint) from None
             return data, response.headers.get("Content-Type", ""), digest
 
     @trace.mechanism(lesson=6)
@@ -94,23 +94,19 @@ class Registry:
 
         Returns the response and the offset at which its body really begins: *start*, or 0.
         """
-        headers = {"Range": f"bytes={start}-"} if start else {}
-        response = self.session.send("GET", f"/v2/{repository}/blobs/{digest}", _pull(repository), headers)
-        if response.status == 206:
-            begins = re.match(r"bytes (\d+)-", response.headers.get("Content-Range", ""))
-            if begins and int(begins[1]) == start:
-                return response, start
+        path = f"/v2/{repository}/blobs/{digest}"
+        response, begins = distribution.open_blob(
+            lambda headers: self.session.send("GET", path, _pull(repository), headers), start
+        )
+        if response.status not in (200, 206):
+            with response:
+                self.session.refuse(response, repository, digest)
+        if begins not in (0, start):
             response.close()
             raise wire.Interrupted(
                 f"{self.session.endpoint.host}: sent another part of {digest[:19]} than was asked for"
             )
-        if response.status == 416 and start:  # nothing after *start*: let the caller begin anew
-            response.close()
-            return self.open_blob(repository, digest)
-        if response.status != 200:
-            with response:
-                self.session.refuse(response, repository, digest)
-        return response, 0
+        return response, begins
 
     @trace.mechanism(lesson=6)
     def has_blob(self, repository: str, digest: str) -> bool:

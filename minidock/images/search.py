@@ -14,7 +14,7 @@ from urllib.parse import urlencode
 from minidock import trace
 from minidock.config import Config
 from minidock.errors import InvalidInput, MinidockError
-from minidock.images import credentials, mirrors, reference, wire
+from minidock.images import credentials, distribution, mirrors, wire
 from minidock.images.auth import Denied
 from minidock.images.registry import Registry
 from minidock.images.session import Endpoint, Session
@@ -52,14 +52,14 @@ def search(term: str, config: Config, *, limit: int = 25) -> Results:
         raise InvalidInput(f"Limit {limit} is outside the range of [1, {MOST}]")
     domain, slash, rest = term.partition("/")
     is_host = slash and ("." in domain or ":" in domain or domain == "localhost")
-    if is_host and domain not in (reference.DEFAULT_DOMAIN, "index.docker.io"):
+    if is_host and domain not in (distribution.DEFAULT_DOMAIN, "index.docker.io"):
         endpoint = mirrors.origin(domain, config.insecure_registries)
         return _in_catalogue(endpoint, rest, limit, prefix=f"{domain}/")
     word = rest if is_host else term
     try:
         return Results(_on_hub(word, limit))
     except (wire.Unreachable, wire.Interrupted) as error:
-        for mirror in mirrors.endpoints(reference.DEFAULT_DOMAIN, config):
+        for mirror in mirrors.endpoints(distribution.DEFAULT_DOMAIN, config):
             if mirror.mirror:
                 try:
                     found = _in_catalogue(mirror, word, limit)
@@ -89,9 +89,9 @@ def _in_catalogue(endpoint: Endpoint, word: str, limit: int, prefix: str = "") -
     found: list[Result] = []
     try:
         for name in registry.catalogue():
-            shown = name.removeprefix(reference.OFFICIAL) if endpoint.mirror else name
+            shown = name.removeprefix(distribution.OFFICIAL) if endpoint.mirror else name
             if word.lower() in shown.lower():
-                official = endpoint.mirror and name.startswith(reference.OFFICIAL)
+                official = endpoint.mirror and name.startswith(distribution.OFFICIAL)
                 found.append(Result(prefix + shown, official=official))
                 if len(found) == limit:
                     break

@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 from minidock.errors import MinidockError, NotFound
 from minidock.images import auth, wire
 from minidock.images.auth import Credentials, Denied
-from minidock.images.reference import DEFAULT_DOMAIN, OFFICIAL
+from minidock.images.distribution import DEFAULT_DOMAIN, OFFICIAL
 
 MAX_ERROR = 1 << 16  # bytes of an error answer that are read
 

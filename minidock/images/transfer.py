@@ -121,7 +121,7 @@ def check_platform(image: Image, wanted: Platform, *, asked: bool, progress: Pro
     """Raise NotFound when *image* is not made for the platform that was *asked* for; else only warn."""
     parts = [str(image.config.get(key) or "") for key in ("os", "architecture", "variant")]
     offered = Platform(*parts)
-    if wanted.accepts(offered) is not None or not all(parts[:2]):
+    if wanted.accepts(offered) or not all(parts[:2]):
         return
     if asked:
         raise NotFound(
