@@ -175,7 +175,12 @@ def become_machine(scratch: Path) -> None:
     syscalls.unshare(CLONE_NEWNS | CLONE_NEWPID)
     syscalls.mount(None, "/", flags=MS_REC | MS_PRIVATE)
     syscalls.mount(None, "/", flags=MS_REC | MS_SHARED)
-    syscalls.mount("machine", scratch, "tmpfs")
+    syscalls.mount("machine", scratch, "tmpfs", data="size=256m")  # its pages count as our memory
+
+
+def offer_to_oom_killer() -> None:
+    """When the cgroup's memory is used up, the kernel shall end this process, and not who watches it."""
+    Path("/proc/self/oom_score_adj").write_text("1000")
 
 
 def end_cgroups(parent: str) -> None:
