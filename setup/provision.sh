@@ -17,10 +17,10 @@ python=/usr/bin/python3 # Debian's own: one from pyenv or conda may vanish under
 # python3-venv makes the environment; busybox-static, mmdebstrap and a keyring the course images; docker-registry is the
 # mirror; nftables and iproute2 are for networks; tini is --init; skopeo, which brings Docker's seccomp profile, proves
 # in the tests that others read what we write; linux-libc-dev has the kernel's numbers that they compare ours with;
-# procps and strace are for the lessons' shells; shellcheck reads our scripts in `make lint`.
+# procps, strace and curl are for the lessons' shells; shellcheck reads our scripts in `make lint`.
 packages=(
     python3 python3-venv busybox-static mmdebstrap debian-archive-keyring docker-registry
-    nftables iproute2 tini skopeo linux-libc-dev procps strace shellcheck ca-certificates
+    nftables iproute2 tini skopeo linux-libc-dev procps strace shellcheck curl ca-certificates
 )
 
 say() { printf '  %-10s %s\n' "$1" "$2"; }
