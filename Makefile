@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup lab demo test lint suite notebooks test-notebooks fuzz torture oracle vm-test vm-notebooks vagrant-test bench count
+.PHONY: help setup lab demo test lint suite notebooks test-notebooks prove-notebooks fuzz torture oracle vm-test vm-notebooks vagrant-test bench count
 
 VENV := .venv/bin
 PYTEST := $(VENV)/python -m pytest
@@ -44,6 +44,9 @@ test-notebooks: ## run every notebook of the course and compare what must not ch
 
 notebooks: ## execute every notebook again and keep what differs
 	@setup/world.sh $(VENV)/python setup/notebooks.py
+
+prove-notebooks: ## run every notebook twice in a row, last one first, in one world: none may fail
+	@setup/world.sh bash -c 'set -e; set -- $$(ls -r notebooks/*.ipynb labs/*/lab.ipynb); for _ in 1 2; do $(PYTEST) --nbval-lax --nbval-cell-timeout=120 -q "$$@"; done'
 
 fuzz: setup ## the fuzz tests, a thousand times longer than in `make test`
 	@MINIDOCK_LONG=1 $(PYTEST) -n 2 tests/test_fuzz_*.py
