@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from minidock import limits, network_options, notation, storage
+from minidock.build import dockerfile
 from minidock.containers import logs, names, restart, timestamps
 from minidock.containers.spec import Namespaces, Security, Spec
 from minidock.errors import InvalidInput
@@ -127,17 +128,14 @@ def _what_to_run(
     settings: dict[str, Any], entrypoint: str | list[str] | None, command: list[str] | None
 ) -> tuple[list[str], list[str]]:
     """A new entrypoint drops the image's command: that was meant for the image's entrypoint."""
-    words = command or []
-    if entrypoint is None:
-        entry = list(settings.get("Entrypoint") or [])
-        words = list(words or settings.get("Cmd") or [])
-    elif isinstance(entrypoint, str):
-        entry = [entrypoint] if entrypoint else []
-    else:
-        entry = list(entrypoint)
+    if isinstance(entrypoint, str):
+        entrypoint = [entrypoint] if entrypoint else []
+    entry, words = dockerfile.what_runs(
+        settings.get("Entrypoint") or [], settings.get("Cmd") or [], command or [], entrypoint
+    )
     if not entry and not words:
         raise InvalidInput("no command specified", hint="The image has none either: give one after its name.")
-    return entry, list(words)
+    return entry, words
 
 
 def _environment(of_image: list[str], of_user: list[str] | dict[str, str]) -> list[str]:

@@ -25,6 +25,8 @@ SEAMS = {
     "overlay": "minidock.kernel.overlay",
     "layer": "minidock.images.layer",
     "distribution": "minidock.images.distribution",
+    "dockerfile": "minidock.build.dockerfile",
+    "steps": "minidock.build.steps",
 }
 
 

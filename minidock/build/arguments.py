@@ -18,63 +18,20 @@ Source: Dockerfile reference, "Format".
 
 from __future__ import annotations
 
-import json
-import re
 from collections.abc import Callable
-from typing import Any
 
+from minidock.build import dockerfile
+from minidock.build.dockerfile import SPACES
 from minidock.build.problems import SyntaxProblem
 
 # The arguments, and whether they came from a JSON list.
 Arguments = tuple[tuple[str, ...], bool]
-
-SPACES = re.compile(r"[\t\v\f\r ]+")
-_NOT_STRINGS = "when using JSON array syntax, arrays must be comprised of strings only"
 
 
 def read(keyword: str, rest: str, escape: str) -> Arguments:
     """The arguments of *keyword*, which is in lower case. One that does not exist has none."""
     how = _WAYS.get(keyword)
     return how(rest, keyword, escape) if how and rest else ((), False)
-
-
-def split_flags(text: str, escape: str) -> tuple[tuple[str, ...], str]:
-    """``--from=build a b`` → ``("--from=build",)``, ``a b``. A bare ``--`` ends the flags.
-
-    Quotes and the escape character work as in a shell, and are gone afterwards.
-    """
-    flags: list[str] = []
-    at = 0
-    while True:
-        while text[at : at + 1].isspace():
-            at += 1
-        if not text.startswith("--", at):
-            return tuple(flags), text[at:]
-        flag, at = _flag(text, at, escape)
-        if flag == "--":
-            return tuple(flags), text[at:]
-        flags.append(flag)
-
-
-def _flag(text: str, at: int, escape: str) -> tuple[str, int]:
-    """The flag that begins at *at*, and where it ends."""
-    letters: list[str] = []
-    quote = ""
-    while at < len(text):
-        letter = text[at]
-        at += 1
-        if letter == quote:
-            quote = ""
-        elif not quote and letter in "'\"":
-            quote = letter
-        elif not quote and letter.isspace():
-            break
-        elif letter == escape:
-            letters.append(text[at : at + 1])
-            at += 1
-        else:
-            letters.append(letter)
-    return "".join(letters), at
 
 
 def words(text: str, escape: str) -> list[str]:
@@ -104,26 +61,6 @@ def words(text: str, escape: str) -> list[str]:
     return found
 
 
-def json_list(text: str) -> tuple[str, ...] | None:
-    """``["a", "b"]`` → ``("a", "b")``; None for what is no JSON list and therefore a shell's business.
-
-    Raises SyntaxProblem for a list that holds anything but strings: that was surely not meant.
-    """
-    if not text.startswith("["):
-        return None
-    try:
-        values: list[Any] = json.loads(text, parse_constant=_no_constant, parse_int=float)
-    except (ValueError, RecursionError):
-        return None
-    if not all(isinstance(value, str) for value in values):
-        raise SyntaxProblem(_NOT_STRINGS, hint='Write each word in double quotes: ["sleep", "10"].')
-    return tuple(values)
-
-
-def _no_constant(name: str) -> None:
-    raise ValueError(f"{name} is Python's idea, not JSON")
-
-
 # --- the ways -------------------------------------------------------------------------------------
 
 
@@ -136,13 +73,13 @@ def _plain_words(rest: str, keyword: str, escape: str) -> Arguments:
 
 
 def _list_or_text(rest: str, keyword: str, escape: str) -> Arguments:
-    listed = json_list(rest)
-    return (listed, True) if listed is not None else ((rest,), False)
+    listed = dockerfile.exec_form(rest)
+    return (tuple(listed), True) if listed is not None else ((rest,), False)
 
 
 def _list_or_words(rest: str, keyword: str, escape: str) -> Arguments:
-    listed = json_list(rest)
-    return (listed, True) if listed is not None else _plain_words(rest, keyword, escape)
+    listed = dockerfile.exec_form(rest)
+    return (tuple(listed), True) if listed is not None else _plain_words(rest, keyword, escape)
 
 
 def _names(rest: str, keyword: str, escape: str) -> Arguments:

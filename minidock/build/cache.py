@@ -21,6 +21,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from minidock import files, human
+from minidock.build import steps
 from minidock.build.draft import Draft, Step
 from minidock.errors import MinidockError
 from minidock.images.image import Image, Layer, unpacked_size
@@ -42,11 +43,6 @@ class Question:
     content: str = ""
     files: Mapping[str, str] = field(default_factory=dict)
     unseen: str = ""
-
-    @property
-    def key(self) -> str:
-        whole = "\0".join((self.created_by, self.content, self.unseen))
-        return hashlib.sha256(whole.encode(errors="surrogateescape")).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +73,7 @@ class Cache:
             return Answer(None, "--no-cache was given")
         own = self._after(draft)
         with suppress(OSError, ValueError, KeyError, TypeError):
-            record = json.loads((own / f"{question.key}.json").read_bytes())
+            record = json.loads(self._record(draft, question).read_bytes())
             layer = Layer(**record["layer"]) if record["layer"] else None
             return Answer(Step(record["created"], question.created_by, layer))
         for image in self._images:
@@ -88,8 +84,8 @@ class Cache:
 
     def remember(self, draft: Draft, question: Question, step: Step) -> None:
         """Note that *step* was carried out after *draft*."""
-        own = self._after(draft)
-        own.mkdir(parents=True, exist_ok=True)
+        path = self._record(draft, question)
+        path.parent.mkdir(parents=True, exist_ok=True)
         record = {
             "created_by": question.created_by,
             "content": question.content,
@@ -97,11 +93,15 @@ class Cache:
             "created": step.created,
             "layer": asdict(step.layer) if step.layer else None,
         }
-        files.write_json(own / f"{question.key}.json", record, sync=False)
+        files.write_json(path, record, sync=False)
 
     def forget(self, draft: Draft, question: Question) -> None:
         """Drop a record whose layer has gone."""
-        (self._after(draft) / f"{question.key}.json").unlink(missing_ok=True)
+        self._record(draft, question).unlink(missing_ok=True)
+
+    def _record(self, draft: Draft, question: Question) -> Path:
+        key = steps.cache_key(draft.id, question.created_by, question.content, question.unseen)
+        return self._after(draft) / f"{key}.json"
 
     def _after(self, draft: Draft) -> Path:
         """Where the records of the steps that followed *draft* are."""

@@ -14,6 +14,7 @@ import json
 from dataclasses import dataclass, replace
 from typing import Any
 
+from minidock.build import steps
 from minidock.images import manifest
 from minidock.images.image import OCI_LAYER, Image, Layer, digest_of
 
@@ -23,6 +24,7 @@ _OCI = {
     "application/vnd.docker.image.rootfs.diff.tar": OCI_LAYER,
     "application/vnd.docker.image.rootfs.diff.tar.gzip": f"{OCI_LAYER}+gzip",
 }
+_KEPT = ("author", "architecture", "os", "variant", "os.version", "os.features")
 DEFAULT_PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
@@ -89,26 +91,24 @@ class Draft:
 
     def after(self, step: Step, settings: Settings, author: str = "") -> Draft:
         """The next draft: *settings* are its config, *step* its last line of history."""
+        kept = {key: self.config[key] for key in _KEPT if self.config.get(key)}
+        if author:
+            kept["author"] = author
         entry: dict[str, Any] = {"created": step.created, "created_by": step.created_by}
-        if author or self.config.get("author"):
-            entry["author"] = author or self.config["author"]
+        if "author" in kept:
+            entry["author"] = kept["author"]
         if step.comment:
             entry["comment"] = step.comment
-        layers = self.layers
-        if step.layer is None:
-            entry["empty_layer"] = True
-        else:
-            layers = (*layers, step.layer)
-        kept = ("architecture", "os", "variant", "os.version", "os.features")
-        config = {
-            "created": step.created,
-            **({"author": entry["author"]} if "author" in entry else {}),
-            **{key: self.config[key] for key in kept if self.config.get(key)},
-            "config": settings,
-            "rootfs": {"type": "layers", "diff_ids": [layer.diff_id for layer in layers]},
-            "history": [*self.history, entry],
+        before = {
+            "created": "",
+            **kept,
+            "rootfs": {"type": "layers", "diff_ids": self.diff_ids},
+            "history": self.history,
         }
-        return Draft(config, layers)
+        if step.layer is None:
+            return Draft(steps.committed(before, settings, entry, None), self.layers)
+        config = steps.committed(before, settings, entry, step.layer.diff_id)
+        return Draft(config, (*self.layers, step.layer))
 
     def with_settings(self, settings: Settings) -> Draft:
         """The same with another config: what ``FROM`` itself adjusts. It shows from the next step on."""

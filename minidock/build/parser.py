@@ -21,7 +21,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from minidock.build import arguments, heredocs
+from minidock.build import arguments, dockerfile, heredocs
 from minidock.build.heredocs import Heredoc
 from minidock.build.problems import SyntaxProblem
 from minidock.errors import InvalidInput
@@ -131,12 +131,9 @@ class _Parser:
         self.number = 0
 
     def nodes(self) -> Iterator[Node]:
-        while self.number < len(self.lines):
-            line = self.take().strip("\r\n").lstrip()
-            if not line or line.startswith("#"):
-                continue
-            first = self.number
-            text = self.joined(line)
+        while found := dockerfile.next_instruction(self.lines, self.number, self.escape):
+            text, index, self.number = found
+            first = index + 1
             try:
                 yield self.node(text, first)
             except SyntaxProblem as problem:
@@ -145,27 +142,6 @@ class _Parser:
     def take(self) -> str:
         self.number += 1
         return self.lines[self.number - 1]
-
-    def joined(self, line: str) -> str:
-        """*line* and those that continue it. Comments and empty lines between them do not count."""
-        piece, goes_on = self.continued(line)
-        pieces = [piece]
-        while goes_on and self.number < len(self.lines):
-            line = self.take().rstrip("\r\n")
-            if line.strip() and not line.lstrip().startswith("#"):
-                piece, goes_on = self.continued(line)
-                pieces.append(piece)
-        return "".join(pieces)
-
-    def continued(self, line: str) -> tuple[str, bool]:
-        """The line without the escape character at its end, and whether there was one.
-
-        Two of them are an escaped escape character: the line ends here.
-        """
-        bare = line.rstrip(" \t")
-        if bare.endswith(self.escape) and not bare.endswith(self.escape * 2):
-            return bare[:-1], True
-        return line, False
 
     def node(self, text: str, first: int) -> Node:
         """The instruction in the joined line *text*, with the heredocs that stand below it."""
@@ -181,10 +157,7 @@ class _Parser:
         return node
 
     def without_heredocs(self, text: str, first: int) -> Node:
-        keyword, *behind = arguments.SPACES.split(text.strip(), maxsplit=1)
-        keyword = keyword.lower()
-        flags, rest = arguments.split_flags(behind[0], self.escape) if behind else ((), "")
-        rest = rest.strip()
+        keyword, flags, rest = dockerfile.take_apart(text, self.escape)
         words, exec_form = arguments.read(keyword, rest, self.escape)
         trigger = self.without_heredocs(rest, first) if keyword == "onbuild" and rest else None
         return Node(keyword, flags, words, exec_form, text, first, self.number, (), trigger, self.name)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from minidock.errors import InvalidInput
+from minidock.errors import InvalidInput, MinidockError
 from minidock.human import shortened
 
 
@@ -30,6 +30,10 @@ class SyntaxProblem(InvalidInput):
             reads = f"The line reads: {shortened(shown, 200)}"
             self.hint = f"{reads}\n{self.hint}" if self.hint else reads
         return self
+
+
+class CommandFailed(MinidockError):
+    """The command of a RUN ended with another code than 0; *exit_code* is that code, as in Docker."""
 
 
 def meant(word: str, options: Iterable[str]) -> str:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from minidock import trace
-from minidock.build import heredocs, run_mounts
+from minidock.build import dockerfile, heredocs, run_mounts, steps
 from minidock.build.draft import Draft
 from minidock.build.events import ContainerEnded, ContainerMade, LayerMade, Note, Output
 from minidock.build.instructions import Run
@@ -32,10 +32,6 @@ from minidock.kernel import overlay
 from minidock.kernel.overlay import Change
 
 
-class CommandFailed(MinidockError):
-    """The command of a RUN ended with another code than 0; *exit_code* is that code, as in Docker."""
-
-
 @dataclass(frozen=True, slots=True)
 class Command:
     """What a RUN executes: *words*; *script* is the text of a heredoc that begins with ``#!``."""
@@ -50,16 +46,16 @@ def command(instruction: Run, shell: list[str]) -> Command:
     A heredoc that stands alone is the script itself; else the shell gets it together with its line.
     """
     if instruction.exec_form:
-        return Command(list(instruction.command))
+        return Command(dockerfile.program(instruction.command, True, shell))
     text = instruction.command[0]
     if len(instruction.heredocs) == 1 and _alone(text):
         script = instruction.heredocs[0].text
         if script.startswith("#!"):
             return Command([run_mounts.script_path()], script)
-        return Command([*shell, script])
+        return Command(dockerfile.program([script], False, shell))
     for each in instruction.heredocs:
         text += f"\n{each.content}{each.name}"
-    return Command([*shell, text])
+    return Command(dockerfile.program([text], False, shell))
 
 
 def _alone(text: str) -> bool:
@@ -113,17 +109,25 @@ def run(
         container = lifecycle.create(shop.store.root, spec)
         with shop.alive(container):
             shop.tell(ContainerMade(stage, container.id, tuple(wanted.words)))
-            _execute(shop, stage, container, wanted)
             upper = container.directory / "upper"
-            run_mounts.forget(upper, ready.points, sorted(settings.get("Volumes") or {}), below)
-            changes = changes_in(shop, draft, upper)
-            layer, size = shop.take(upper)
-            if layer is not None:
-                shop.tell(LayerMade(stage, layer, size, changes))
-            return layer
+
+            def execute() -> int:
+                code = _execute(shop, stage, container)
+                run_mounts.forget(upper, ready.points, sorted(settings.get("Volumes") or {}), below)
+                return code
+
+            def take(tree: Path) -> Layer | None:
+                changes = changes_in(shop, draft, tree)
+                layer, size = shop.take(tree)
+                if layer is not None:
+                    shop.tell(LayerMade(stage, layer, size, changes))
+                return layer
+
+            return steps.run_and_commit(wanted.words, execute, upper, take)
 
 
-def _execute(shop: Workshop, stage: str, container: Container, wanted: Command) -> None:
+def _execute(shop: Workshop, stage: str, container: Container) -> int:
+    """Run the container to its end; returns its exit code."""
     streams = Streams(
         stdin=None,
         stdout=lambda data: shop.tell(Output(stage, 1, data)),
@@ -145,9 +149,7 @@ def _execute(shop: Workshop, stage: str, container: Container, wanted: Command) 
             requests = tuple(trace.read(container.directory / "trace.jsonl"))
     seconds = time.monotonic() - begin
     shop.tell(ContainerEnded(stage, container.id, code, seconds, requests))
-    if code:
-        text = " ".join(wanted.words)
-        raise CommandFailed(f"The command '{text}' returned a non-zero code: {code}", exit_code=code)
+    return code
 
 
 def _network(shop: Workshop, instruction: Run) -> str:

@@ -14,8 +14,8 @@ from collections.abc import Iterable
 from typing import Any
 
 from minidock import notation
+from minidock.build import dockerfile, parser
 from minidock.build import instructions as every
-from minidock.build import parser
 from minidock.build.instructions import (
     Arg,
     Cmd,
@@ -96,8 +96,7 @@ def with_variables(environment: list[str], pairs: Iterable[tuple[str, str]]) -> 
 
 def command(settings: Settings, instruction: Cmd | Entrypoint | every.Run) -> list[str]:
     """The words to execute: as they stand in the exec form, behind the shell in the shell form."""
-    words = list(instruction.command)
-    return words if instruction.exec_form else [*shell(settings), *words]
+    return dockerfile.program(instruction.command, instruction.exec_form, shell(settings))
 
 
 def directory(settings: Settings, path: str) -> str:

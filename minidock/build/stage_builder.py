@@ -17,10 +17,10 @@ from __future__ import annotations
 
 import stat
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from minidock.build import copy, instructions, place, run_mounts, run_step, settings
+from minidock.build import copy, instructions, place, run_mounts, run_step, settings, steps
 from minidock.build.cache import Question
 from minidock.build.context import Context
 from minidock.build.draft import DEFAULT_PATH, Draft, Step
@@ -35,6 +35,7 @@ from minidock.build.instructions import (
     Workdir,
 )
 from minidock.build.layout import ROOT, Item
+from minidock.build.parser import Node
 from minidock.build.scope import Variables
 from minidock.build.stages import Stage
 from minidock.build.view import View
@@ -47,6 +48,22 @@ _DEPRECATED = (
     "MAINTAINER is deprecated: LABEL org.opencontainers.image.authors=… says it, and can be asked for."
 )
 Make = Callable[[], Layer | None]
+_AFTER_A_MISS = "the step before was not in the cache"
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """What one instruction means where it stands: the question to the cache, and what follows a no.
+
+    *settings* are those after it, *make* writes the files that it changes, if it may.
+    """
+
+    number: int
+    node: Node
+    question: Question
+    settings: settings.Settings
+    make: Make | None = None
+    author: str = ""
 
 
 @dataclass(slots=True)
@@ -64,7 +81,7 @@ class StageBuilder:
     first: int  # the number of its first step
     total: int
     draft: Draft = field(default_factory=Draft.scratch)
-    _missed: bool = False
+    _reason: str = ""  # why the cache did not have the step
     _cmd_given: bool = False
 
     def build(self, more: list[Instruction]) -> Draft:
@@ -73,10 +90,9 @@ class StageBuilder:
         if self.stage.triggers:
             count = len(self.stage.triggers)
             self.shop.tell(Note(f"# Executing {count} build trigger{'s' if count > 1 else ''}"))
-        for trigger in self.stage.triggers:
-            self._step(trigger, 0)
-        for number, instruction in enumerate([*self.stage.steps, *more], start=self.first + 1):
-            self._step(instruction, number)
+        work = [(trigger, 0) for trigger in self.stage.triggers]
+        work += [(each, number) for number, each in enumerate([*self.stage.steps, *more], self.first + 1)]
+        self.draft = steps.build_loop(self.draft, work, self._plan, self._find, self._make)
         self.shop.tell(StageDone(self.stage.name, self.draft.id))
         return self.draft
 
@@ -106,19 +122,21 @@ class StageBuilder:
 
     # --- one step --------------------------------------------------------------------------------
 
-    def _step(self, written: Instruction, number: int) -> None:
+    def _plan(self, draft: Draft, turn: tuple[Instruction, int]) -> Planned:
+        """What the instruction whose turn has come means on *draft*."""
+        self.draft = draft
+        written, number = turn
         self._announce(number, written.node.original)
         try:
-            known = self.variables.known(self.draft.settings.get("Env") or [])
+            known = self.variables.known(draft.settings.get("Env") or [])
             instruction = instructions.expanded(written, known, self.escape)
-            cached = self._carry_out(instruction)
+            planned = self._meaning(instruction)
         except InvalidInput as error:
             raise written.node.placed(error) from None
-        layer = self.draft.layers[-1] if not self.draft.history[-1].get("empty_layer") else None
-        self.shop.tell(StepDone(self.stage.name, number, self.draft.id, layer, cached))
+        return replace(planned, number=number, node=written.node)
 
-    def _carry_out(self, instruction: Instruction) -> bool:
-        """Do it, or find it done; True for the latter."""
+    def _meaning(self, instruction: Instruction) -> Planned:
+        author = ""
         match instruction:
             case Run():
                 return self._run(instruction)
@@ -128,43 +146,49 @@ class StageBuilder:
                 return self._workdir(instruction)
             case Arg():
                 self.variables.declare(instruction)
-            case Maintainer(name=name):
+            case Maintainer(name=author):
                 self.shop.tell_once(Note(_DEPRECATED, warning=True))
-                text = settings.described(instruction, self.draft.settings)
-                return self._advance(Question(text), self.draft.settings, author=name)
         before = self.draft.settings
         after = settings.changed(before, instruction, cmd_given=self._cmd_given)
         self._cmd_given = self._cmd_given or isinstance(instruction, Cmd)
-        return self._advance(Question(settings.described(instruction, before)), after)
+        question = Question(settings.described(instruction, before))
+        return Planned(0, instruction.node, question, after, author=author)
 
-    def _advance(
-        self, question: Question, after: settings.Settings, make: Make | None = None, author: str = ""
-    ) -> bool:
-        """The next draft, from the cache or by *make*; whether it was the cache."""
-        shop, name = self.shop, self.stage.name
-        step, reason = (None, "the step before was not in the cache")
-        if not self._missed:
-            step, reason = shop.find(self.draft, question)
-        cached = step is not None
-        if step is not None:
-            shop.tell(CacheHit(name))
-        else:
-            shop.tell(CacheMiss(name, reason))
-            self._missed = shop.options.use_cache
-            layer = make() if make else None
-            step = Step(shop.now(), question.created_by, layer)
-            shop.remember(self.draft, question, step)
-        self.draft = self.draft.after(step, after, author)
-        if len(self.draft.layers) > overlay.MOST_LAYERS:
-            raise InvalidInput(
+    def _find(self, draft: Draft, planned: Planned) -> Draft | None:
+        """The next draft, if the cache knows the step."""
+        step, self._reason = self.shop.find(draft, planned.question)
+        if step is None:
+            return None
+        self.shop.tell(CacheHit(self.stage.name))
+        return self._done(draft, planned, step, cached=True)
+
+    def _make(self, draft: Draft, planned: Planned) -> Draft:
+        """The next draft, made here and now, and remembered."""
+        shop = self.shop
+        shop.tell(CacheMiss(self.stage.name, self._reason))
+        if shop.options.use_cache:
+            self._reason = _AFTER_A_MISS  # nobody asks again
+        try:
+            layer = planned.make() if planned.make else None
+        except InvalidInput as error:
+            raise planned.node.placed(error) from None
+        step = Step(shop.now(), planned.question.created_by, layer)
+        shop.remember(draft, planned.question, step)
+        return self._done(draft, planned, step, cached=False)
+
+    def _done(self, draft: Draft, planned: Planned, step: Step, *, cached: bool) -> Draft:
+        after = draft.after(step, planned.settings, planned.author)
+        if len(after.layers) > overlay.MOST_LAYERS:
+            raise planned.node.problem(
                 f"max depth exceeded: an image has at most {overlay.MOST_LAYERS} layers",
                 hint="Join instructions (RUN a && b), or copy what is needed into a new stage.",
             )
-        return cached
+        self.shop.tell(StepDone(self.stage.name, planned.number, after.id, step.layer, cached))
+        return after
 
     # --- those that change files -----------------------------------------------------------------
 
-    def _run(self, instruction: Run) -> bool:
+    def _run(self, instruction: Run) -> Planned:
         before = self.draft.settings
         shown, environment = self.variables.for_run(before.get("Env") or [])
         wanted = run_step.command(instruction, settings.shell(before))
@@ -180,9 +204,9 @@ class StageBuilder:
                 self.shop, self.stage.name, self.draft, instruction, wanted, everything, planned
             )
 
-        return self._advance(question, before, make)
+        return Planned(0, instruction.node, question, before, make)
 
-    def _copy(self, instruction: Copy) -> bool:
+    def _copy(self, instruction: Copy) -> Planned:
         before = self.draft.settings
         below = self.shop.view(self.draft)
         source = self._files_of(instruction.from_stage)
@@ -191,11 +215,13 @@ class StageBuilder:
         keyword = instruction.node.keyword.upper()
         text = " ".join([*settings.shell(before), f"#(nop) {keyword} {chown}{plan.described} "])
         question = Question(text, plan.digest, plan.files)
-        return self._advance(
-            question, before, lambda: self._written(lambda tree: plan.write(tree, self.shop.options.newest))
-        )
 
-    def _workdir(self, instruction: Workdir) -> bool:
+        def make() -> Layer | None:
+            return self._written(lambda tree: plan.write(tree, self.shop.options.newest))
+
+        return Planned(0, instruction.node, question, before, make)
+
+    def _workdir(self, instruction: Workdir) -> Planned:
         """The directory is made here and now, not by the first container that wants to start in it."""
         before = self.draft.settings
         after = settings.changed(before, instruction)
@@ -213,7 +239,7 @@ class StageBuilder:
                 lambda tree: place.write(_directories(name), tree, below, self.shop.options.newest)
             )
 
-        return self._advance(Question(text), after, make)
+        return Planned(0, instruction.node, Question(text), after, make)
 
     def _written(self, write: Callable[[Path], None]) -> Layer | None:
         """The layer of what *write* puts into an empty directory."""

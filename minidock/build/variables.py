@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from minidock import notation
-from minidock.build import mounts, words
+from minidock.build import dockerfile, mounts, words
 from minidock.build.forms import (
     Arg,
     Copy,
@@ -40,7 +40,7 @@ def expanded(instruction: Instruction, variables: Mapping[str, str], escape: str
     """
 
     def word(text: str) -> str:
-        return words.expand(text, variables, escape)
+        return dockerfile.expand(text, variables, escape)
 
     try:
         return _expanded(instruction, variables, word, escape)
