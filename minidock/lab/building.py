@@ -24,6 +24,7 @@ from minidock.lab.svg import Drawing
 
 _ROW, _GAP, _TEXT, _LAYER = 46, 8, 560, 230  # pixels: a row, between two, the two columns
 _LONGEST = 58  # letters of an instruction that fit
+_NOT_ASKED = "--no-cache was given"
 _LISTED = 6  # changes named of one layer
 
 
@@ -53,18 +54,18 @@ class Row:
 
     @property
     def cache(self) -> str:
-        """What the cache said."""
-        return {"from": "", "hit": "in the cache"}.get(self.outcome) or (
-            f"not in the cache: {self.reason}" if self.reason else ""
-        )
+        """What the cache said; nothing when it was not to be asked."""
+        if self.outcome == "hit":
+            return "in the cache"
+        return f"not in the cache: {self.reason}" if self.reason and self.reason != _NOT_ASKED else ""
 
     def explain(self) -> str:
         """One or two sentences about it."""
         parts = [f"{self.number}/{self.total}  {self.text} —"]
         if self.outcome == "hit":
             parts.append("It was done before, on the same image, with the same files: the result is taken.")
-        elif self.reason:
-            parts.append(f"{self.cache.capitalize()}.")
+        elif self.cache:
+            parts.append(f"{self.cache[0].upper()}{self.cache[1:]}.")
         if self.command:
             parts.append(f"A container ran `{self.command}`, exit code {self.exit_code}.")
         if self.changes:
