@@ -144,7 +144,7 @@ class BuildPicture:
         drawing.box(8, top, _TEXT, _ROW, _COLOURS[row.outcome] if done else "none", dashed=not done)
         stage = "" if row.stage.isdigit() else f"[{row.stage}] "
         text = human.shortened(f"{stage}{row.text}", _LONGEST)
-        cache = human.shortened(row.cache, _LONGEST + 8) if done else ""
+        cache = human.shortened(row.cache.partition(": before")[0], _LONGEST + 8) if done else ""
         drawing.text(18, top + (19 if cache else 28), text, bold=True)
         if not done:
             return
