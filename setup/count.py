@@ -17,8 +17,9 @@ WALK = {
     "04 the union filesystem": "kernel/overlay",
     "05 images": "images/layer images/extract images/layout images/store images/image",
     "06 registries": "images/distribution images/reference images/auth images/registry images/session",
-    "07 Dockerfile": "build/parser build/scope build/settings build/stages",
-    "08 building": "build/builder build/stage_builder build/run_step build/cache build/draft build/commit",
+    "07 Dockerfile": "build/dockerfile build/parser build/scope build/settings build/stages",
+    "08 building": "build/steps build/builder build/stage_builder build/run_step build/cache"
+    " build/draft build/commit",
     "09 a container's life": "containers/spec containers/child containers/program containers/shim"
     " containers/lifecycle containers/state containers/logs containers/exec",
     "10 storage": "containers/mounts containers/volumes containers/filling",
