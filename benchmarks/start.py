@@ -87,7 +87,7 @@ def start(root: Path, engine: Engine, chosen: argparse.Namespace) -> dict[str, l
         )
     # A second thread, as every Jupyter kernel has them: the engine then starts through its spawner.
     threading.Thread(target=threading.Event().wait, daemon=True).start()
-    contenders["warm engine"] = lambda _: engine.run(IMAGE, ["true"], rm=True)
+    contenders["warm engine"] = lambda _: engine.run(IMAGE, ["true"], rm=True, network="none")
     times: dict[str, list[float]] = {name: [] for name in contenders}
     for number in range(chosen.rounds + 2):
         for name, contender in contenders.items():

@@ -6,6 +6,8 @@ running container (`exec`). Both return a :class:`Born`: a process that runs the
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -104,16 +106,19 @@ def bear(
         child.live(birth)
     theirs.close()
     network = next((descriptor for kind, descriptor in joins if kind == "net"), None)
-    if network is None:
-        network = os.open(f"/proc/{pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
-    else:  # made beforehand: the newborn is perhaps not in it yet
+    if network is not None:  # made beforehand: the newborn is perhaps not in it yet
         network = os.dup(network)
+    elif plug is not None:
+        with contextlib.suppress(FileNotFoundError):  # it has failed already: _deliver knows why
+            network = os.open(f"/proc/{pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
     try:
         for descriptor in (birth.launch, birth.shim, *(descriptor for _, descriptor in joins)):
             os.close(descriptor)
-        return _deliver(pid, ours, ends, spec.arguments[0], (lambda: plug(network)) if plug else None)
+        lay = None if plug is None or network is None else functools.partial(plug, network)
+        return _deliver(pid, ours, ends, spec.arguments[0], lay)
     finally:
-        os.close(network)
+        if network is not None:
+            os.close(network)
 
 
 def join(

@@ -121,7 +121,9 @@ class Channel:
             try:
                 message, ancillary, _, _ = self._socket.recvmsg(_LARGEST + 64, 64)
             except ConnectionResetError:
-                return news
+                # It ended with something of ours unread, and the kernel says that first: what it told us
+                # before (perhaps why it failed) is still there.
+                continue
             except TimeoutError:
                 raise MinidockError(f"the new process did not start within {PATIENCE} seconds") from None
             if not message:

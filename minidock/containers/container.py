@@ -7,6 +7,7 @@ would lie after a reboot, a lock cannot.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 from collections.abc import Iterator
@@ -118,8 +119,10 @@ class Container:
 
     def note(self, action: str, **attributes: str) -> None:
         """Add a line to what `events` shows, with the container's image, name and labels."""
-        spec = self.spec
-        about = {**spec.labels, "image": spec.image, "name": spec.name, **attributes}
+        about = attributes
+        with contextlib.suppress(MinidockError):  # damaged, or gone: it happened all the same
+            spec = self.spec
+            about = {**spec.labels, "image": spec.image, "name": spec.name, **attributes}
         events.record(self.root, "container", action, self.id, **about)
 
     def exists(self) -> bool:

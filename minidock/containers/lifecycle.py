@@ -220,7 +220,8 @@ def remove(container: Container, *, force: bool = False, with_volumes: bool = Fa
     *with_volumes*: its anonymous volumes go too, but for those that others use. Raises Conflict when it runs.
     """
     if container.running():
-        life.after("rm -f" if force else "rm", container.status(), container.id, container.name)
+        if not force:
+            life.after("rm", container.status(), container.id, container.name)
         with contextlib.suppress(Conflict):
             kill(container)
     with contextlib.suppress(NotFound if force else ()), container.lock():  # type: ignore[arg-type]

@@ -144,7 +144,8 @@ def kill_all(places: Places, deadline: float) -> None:
     """Freeze so that none can fork away, signal each, thaw so that they can die; again until none is left."""
     while pids := _everywhere(places):
         if "freezer" in places:
-            syscalls.write_file(f"{places['freezer']}/freezer.state", "FROZEN")
+            with contextlib.suppress(KernelError):  # removed meanwhile
+                syscalls.write_file(f"{places['freezer']}/freezer.state", "FROZEN")
         # read again: what forked before the freeze is now on the list, and a frozen pid cannot be reused
         for pid in _everywhere(places):
             try:
@@ -155,8 +156,9 @@ def kill_all(places: Places, deadline: float) -> None:
         if time.monotonic() > deadline:
             raise MinidockError(f"cgroup: processes {pids} do not die: they are stuck inside the kernel")
         time.sleep(0.001)
-    if places and frozen(places):
-        thaw(places)  # paused while empty: nobody who enters now should stand still for ever
+    with contextlib.suppress(KernelError):
+        if places and frozen(places):
+            thaw(places)  # paused while empty: nobody who enters now should stand still for ever
 
 
 def _thaw_below(places: Places) -> None:

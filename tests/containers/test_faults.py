@@ -8,7 +8,7 @@ import threading
 
 import pytest
 
-from minidock.containers import cgroup, lifecycle, protocol, state
+from minidock.containers import cgroup, channel, lifecycle, protocol, state
 from minidock.errors import Conflict, MinidockError, NotFound
 
 
@@ -147,3 +147,12 @@ def test_the_spawner_is_replaced_when_killed(box):
     for connection in list(spawner._warm.values()):
         connection.close()
     assert box.run("true").code == 0
+
+
+def test_what_a_newborn_said_is_heard_also_when_it_left_something_unread():
+    ours, theirs = channel.pair()
+    theirs.report(Conflict("it failed"))
+    ours._send(b"never read")
+    theirs.close()
+    assert "it failed" in ours.listen().error.message
+    ours.close()
