@@ -225,8 +225,7 @@ def command_text(arguments: list[str]) -> str:
 
 def layer_paths(container: Container) -> list[Path]:
     """The read-only trees under a container, top first, as overlayfs wants them."""
-    trees = container.root / "layers"
-    return [trees / diff_id.removeprefix("sha256:") for diff_id in reversed(container.spec.layers)]
+    return container.spec.trees(container.root)
 
 
 # Docker shows every field, also those that the image's config leaves out.

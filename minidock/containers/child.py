@@ -188,8 +188,7 @@ def mount_root(container: Container, user: int | None = None) -> Path:
     *user* is the user namespace whose ids the files are to have.
     """
     root, directory = container.root, container.directory
-    # An absolute path replaces what stands before it: a build's own layers are elsewhere.
-    layers = [root / "layers" / name.removeprefix("sha256:") for name in reversed(container.spec.layers)]
+    layers = container.spec.trees(root)
     if len(layers) < overlay.MOST_LAYERS:
         layers.insert(0, etc.init_layer(container))
     missing = next((layer for layer in layers if not layer.is_dir()), None)

@@ -7,6 +7,7 @@ the same container again. What changes while it lives stands in ``state.json`` (
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
 from typing import Any
 
 from minidock.containers.wiring import Wiring
@@ -137,6 +138,16 @@ class Spec:
     owner: str = ""
     volumes_from: list[str] = field(default_factory=list)  # as typed: "name" or "name:ro"
     student_layers: str = ""  # absolute MINIDOCK_LAYERS, recorded because sudo strips the environment
+
+    def trees(self, root: Path) -> list[Path]:
+        """The extracted layers below the state *root*, topmost first, as overlayfs wants them.
+
+        A layer may come twice in an image, for example an empty one. overlayfs refuses that with ELOOP,
+        and the lower of the two shows nothing: whatever it has or hides, the upper one has or hides.
+        """
+        # An absolute path replaces what stands before it: a build's own layers are elsewhere.
+        names = (name.removeprefix("sha256:") for name in reversed(self.layers))
+        return list(dict.fromkeys(root / "layers" / name for name in names))
 
     def to_json(self) -> dict[str, Any]:
         """The value for ``config.json``."""

@@ -176,12 +176,10 @@ def _stacked(container: Container) -> int:
     """The writable directory on top of the image's layers, read-only."""
     from minidock.kernel import namespaces, overlay, rootfs
 
-    trees = container.root / "layers"
-    below = [trees / diff_id.rpartition(":")[2] for diff_id in reversed(container.spec.layers)]
     namespaces.create(["mnt"])
     rootfs.isolate_mounts()
     target = container.directory / "merged"
-    overlay.mount_overlay([container.directory / "upper", *below], target)
+    overlay.mount_overlay([container.directory / "upper", *container.spec.trees(container.root)], target)
     return os.open(target, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
 
 

@@ -473,3 +473,15 @@ def test_the_oci_layout_stays_one_that_others_read(project, busybox):
     assert json.loads(told.stdout)["Labels"] == {"a": "b"}
     copied = Path(project.directory, "copied")
     subprocess.run(["skopeo", "copy", "-q", layout, f"dir:{copied}"], check=True, capture_output=True)
+
+
+def test_a_layer_that_comes_twice_is_mounted_once(project):
+    """overlayfs refuses the same directory twice; images with a layer twice are common (an empty one)."""
+    project.write("file", "text\n")
+    twice = "FROM busybox\nCOPY file /file\nRUN rm /file\nCOPY file /file\nRUN cat /file > /copy\n"
+    project.build(twice, env={"SOURCE_DATE_EPOCH": "1"})
+    layers = project.inspect()["RootFS"]["Layers"]
+    assert len(layers) == len(set(layers)) + 1
+    assert project.sh("cat /file /copy") == "text\ntext\n"
+    project.minidock("run", "--name", "one", "app", "touch", "/more")
+    assert "A /more" in project.minidock("diff", "one").stdout
