@@ -108,6 +108,7 @@ class _Building:
         self._order = stages.connect(everything, self._target, find_image)
         self._missing = _never_asked_for(options, before, everything)
         self._done: dict[int, Draft] = {}
+        self._variables: dict[int, Variables] = {}
         self.failed: StageBuilder | None = None
 
     def run(self) -> Draft:
@@ -138,10 +139,12 @@ class _Building:
         more: list[Instruction] = []
         if labels and stage is self._target:
             more = [stages.label_step(dict(labels))]
+        below = self._variables[stage.base.number] if isinstance(stage.base, Stage) else None
+        self._variables[stage.number] = Variables(shop.options.build_args, self._known, below)
         builder = StageBuilder(
             shop,
             stage,
-            Variables(shop.options.build_args, self._known),
+            self._variables[stage.number],
             self._dockerfile.escape,
             self._done,
             first,

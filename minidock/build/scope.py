@@ -1,7 +1,7 @@
 """What ``$NAME`` means at one place of a Dockerfile: ARG, ENV, and who wins.
 
 * ENV is part of the image, so it goes on into the containers and into the stages made from this one.
-  ARG is for the build alone, from its line to the end of the stage.
+  ARG is for the build alone, from its line to the end of the stage, and in the stages made from it.
 * Where both have a name, ENV wins.
 * An ARG before the first FROM counts in FROM lines. A stage gets its value by ``ARG name``, without =.
 * ``--build-arg`` replaces the default of an ARG, and says nothing where no ARG asks.
@@ -42,13 +42,16 @@ class Variables:
     """The variables of one stage, or those before the first FROM; ARG adds to them.
 
     *outside* are the values that an ARG without a default may take: those of the ARGs before FROM, and
-    the platforms. *given* is what --build-arg says.
+    the platforms. *given* is what --build-arg says. *below* are those of the stage that this one is made
+    from.
     """
 
-    def __init__(self, given: Mapping[str, str], outside: Mapping[str, str]) -> None:
+    def __init__(
+        self, given: Mapping[str, str], outside: Mapping[str, str], below: Variables | None = None
+    ) -> None:
         self._given, self._outside = given, outside
-        self.arguments: dict[str, str] = {}  # declared, and with a value
-        self.declared: set[str] = set()
+        self.arguments: dict[str, str] = dict(below.arguments) if below else {}  # declared, with a value
+        self.declared: set[str] = set(below.declared) if below else set()
 
     def declare(self, instruction: Arg) -> None:
         """Carry out an ARG, its texts expanded already."""

@@ -294,9 +294,14 @@ def test_platform_arguments(project):
     assert project.run("cat", "/p").startswith("linux linux/")
 
 
-def test_arguments_do_not_outlive_their_stage(project):
-    project.build("FROM busybox AS a\nARG X=1\nRUN echo $X > /x\nFROM a\nRUN echo [$X] > /x\n")
-    assert project.run("cat", "/x") == "[]\n"
+def test_an_arg_is_known_in_the_stages_made_from_its_own(project):
+    """As in BuildKit; the older builder forgot it."""
+    project.build(
+        "ARG OUTSIDE=outside\nFROM busybox AS one\nARG A=a\nARG OUTSIDE\nFROM one AS two\nARG A=$A-b\n"
+        "RUN echo $A > /two\nFROM two\nARG A\nRUN echo $A $OUTSIDE > /three\n"
+        "FROM busybox\nCOPY --from=2 /two /three /\nRUN echo .$A. > /four\n"
+    )
+    assert project.sh("cat /two /three /four") == "a-b\na-b outside\n..\n"
 
 
 # ── triggers ─────────────────────────────────────────────────────────────────────────────────────────
