@@ -117,6 +117,34 @@ def cli_command() -> list[str]:
     return [sys.executable, "-I", "-c", f"{code}; sys.exit(main.main())"]
 
 
+def runner(command: list[str], environment: dict[str, str], *, checked: bool = True) -> Cli:
+    """A function that runs *command* with more arguments, like the `minidock` fixture."""
+
+    def run(
+        *arguments: str | Path,
+        check: bool = checked,
+        input: str | bytes | None = None,
+        text: bool = True,
+        timeout: float = 120,
+    ) -> subprocess.CompletedProcess[Any]:
+        done = subprocess.run(
+            [*command, *map(str, arguments)],
+            capture_output=True,
+            text=text,
+            errors="replace" if text else None,
+            env=os.environ | environment,
+            timeout=timeout * PATIENCE,
+            check=False,
+            **({"stdin": subprocess.DEVNULL} if input is None else {"input": input}),
+        )
+        if check:
+            assert done.returncode == 0, f"{command[0]} {arguments}: {done.stdout!r}{done.stderr!r}"
+        return done
+
+    run.command, run.environment = command, environment  # type: ignore[attr-defined]  # for a terminal's sake
+    return run
+
+
 def wait_for(condition: Callable[[], Any], *, seconds: float = 10, what: str = "the condition") -> Any:
     """Poll until *condition* returns something true, and return it; fails the test after *seconds*."""
     deadline = time.monotonic() + seconds * PATIENCE

@@ -25,6 +25,7 @@ from worlds import (
     libc,
     loopback_up,
     must,
+    runner,
     start_registry,
     stop_process,
     wait_for,
@@ -40,34 +41,6 @@ def installed(*programs: str) -> dict[str, str]:
         if path is None:
             pytest.skip(f"{name} is not installed: what it would say about our work is not known")
     return {name: path for name, path in found.items() if path}
-
-
-def runner(command: list[str], environment: dict[str, str], *, checked: bool = True) -> Run:
-    """A function that runs *command* with more arguments, like the `minidock` fixture."""
-
-    def run(
-        *arguments: str | Path,
-        check: bool = checked,
-        input: str | bytes | None = None,
-        text: bool = True,
-        timeout: float = 120,
-    ) -> subprocess.CompletedProcess[Any]:
-        done = subprocess.run(
-            [*command, *map(str, arguments)],
-            capture_output=True,
-            text=text,
-            errors="replace" if text else None,
-            env=os.environ | environment,
-            timeout=timeout * PATIENCE,
-            check=False,
-            **({"stdin": subprocess.DEVNULL} if input is None else {"input": input}),
-        )
-        if check:
-            assert done.returncode == 0, f"{command[0]} {arguments}: {done.stdout!r}{done.stderr!r}"
-        return done
-
-    run.command, run.environment = command, environment  # type: ignore[attr-defined]  # for a terminal's sake
-    return run
 
 
 # ── the network that all share ───────────────────────────────────────────────────────────────────────

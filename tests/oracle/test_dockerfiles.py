@@ -18,8 +18,7 @@ from typing import Any
 
 import pytest
 from dockerfile_cases import BASE, CASES, Case, answer, write_context
-from engines import runner
-from worlds import cli_command
+from worlds import cli_command, runner
 
 pytestmark = [pytest.mark.peer, pytest.mark.usefixtures("peer_world")]
 pytest_plugins = ["engines"]
@@ -84,6 +83,7 @@ def _difference(recorded: str, now: str, names: tuple[str, str]) -> str:
 def test_the_cases_are_many_and_of_every_kind() -> None:
     assert len(CASES) >= 60
     assert len({case.facts["sha256"] for case in CASES}) == len(CASES)
+    assert DELIBERATE.keys() <= {case.name for case in CASES}
     counts = {
         name: sum(bool(re.search(pattern, case.text, re.MULTILINE | re.IGNORECASE)) for case in CASES)
         for name, pattern in _FEATURES.items()
