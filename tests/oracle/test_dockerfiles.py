@@ -43,7 +43,7 @@ DELIBERATE: dict[str, dict[str, str]] = {
     "02-jar-server": {r"^[-+]/work/server/src directory": _TIME},
     "70-modes-by-number": {r"^[-+]/(copydir755|dir777) directory": _TIME},
     "56-edges": {
-        r"^[-+]/test directory": "what a later layer only passes through keeps its time; in docker's own "
+        r"^[-+]/try directory": "what a later layer only passes through keeps its time; in docker's own "
         "container a new file in it sets the time"
     },
     "48-certificates": {
@@ -59,7 +59,7 @@ DELIBERATE: dict[str, dict[str, str]] = {
     },
     "52-launch-site": {r"^[-+]WorkingDir": "WORKDIR // is /, as with BuildKit"},
     "94-exceptions-of-a-child": {
-        r"^\+/newdir/subdir": "an exception with a wildcard counts below an excluded directory, as the "
+        r"^\+/all/inner": "an exception with a wildcard counts below an excluded directory, as the "
         "reference says and buildx does; older clients do not look there"
     },
 }
