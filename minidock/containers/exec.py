@@ -29,6 +29,7 @@ def start(running: Running, client: Client, request: dict[str, Any]) -> None:
     identifier = str(request.get("id") or os.urandom(32).hex())
     for action in ("exec_create", "exec_start"):
         running.note(f"{action}: {' '.join(request['argv'])}", execID=identifier)
+    running.execs[identifier] = born.pid
     client.tell(started=born.pid)
     if detach:
         client.finish(done=True)
@@ -38,6 +39,7 @@ def start(running: Running, client: Client, request: dict[str, Any]) -> None:
 
     def reap() -> None:
         code = _reaped(running, born)
+        del running.execs[identifier]
         console.on_control = None  # the pid may soon be another's
         console.drain()
         console.close()

@@ -112,6 +112,11 @@ def _exec(running: Running, client: Client, request: dict[str, Any]) -> None:
     exec_.start(running, client, request)
 
 
+def _execs(running: Running, client: Client, request: dict[str, Any]) -> None:
+    """Which processes of `exec` run now: id → pid, as the host counts."""
+    client.finish(execs=running.execs)
+
+
 def _update(running: Running, client: Client, request: dict[str, Any]) -> None:
     """New limits, all of them or none."""
     try:
@@ -143,6 +148,7 @@ _REQUESTS: dict[str, Callable[[Running, Client, dict[str, Any]], None]] = {
     "connect": _connect,
     "disconnect": _disconnect,
     "exec": _exec,
+    "execs": _execs,
     "follow": _follow_log,
     "pause": _pause,
     "resize": _resize,
