@@ -118,6 +118,7 @@ class Engine(BuildVerbs, LifeVerbs, NetworkVerbs, StorageVerbs):
             self.network_name,
             lambda name: self.container(name).spec,
             self.layers,
+            self.config.userns_remap,
         )
         trees = self.store.ensure_layers(local)
         with self.store.lock(shared=True):  # from here on the container counts as a user of its layers

@@ -84,7 +84,7 @@ def bear(
     spec = container.spec
     make, joins = _namespaces(container)
     if spec.namespaces.user == "private":
-        with user_namespace.hold(make) as held:
+        with user_namespace.hold(user_namespace.ids_of(spec), make) as held:
             joins += held
             make -= {kind for kind, _ in held}
     pid_join = next((descriptor for kind, descriptor in joins if kind == "pid"), None)
@@ -145,7 +145,7 @@ def join(
         size,
         launcher.sealed(),
         syscalls.pidfd_open(os.getpid()),
-        container.spec.namespaces.user == "private",
+        user_namespace.ids_of(container.spec),
     )
     descriptor = os.open(f"/proc/{init}/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
     try:
