@@ -58,7 +58,7 @@ class LifeVerbs:
         begin = timestamps.moment(since) if since else time.time_ns()
         end = timestamps.moment(until) if until else None
         fits = selection.event_filter(filters or {})
-        self.root.mkdir(parents=True, exist_ok=True)
+        self.root.mkdir(parents=True, exist_ok=True, mode=0o700)
         with Watch(self.root) as watch:
 
             def wait() -> bool:
