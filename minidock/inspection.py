@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from minidock import files, human, network_inspection, volume_inspection
-from minidock.containers import life, timestamps
+from minidock.containers import executions, life, timestamps
 from minidock.containers.spec import Spec
 from minidock.containers.state import Container, State
 from minidock.images import reference
@@ -44,7 +44,7 @@ def container_json(container: Container, *, size: bool = False) -> Json:
         "MountLabel": "",
         "ProcessLabel": "",
         "AppArmorProfile": "",
-        "ExecIDs": None,
+        "ExecIDs": [each.id for each in executions.listed(container)] or None,
         "HostConfig": host_config_json(spec),
         "GraphDriver": {
             "Data": {

@@ -12,7 +12,7 @@ from minidock.containers.checks import signal_number
 from minidock.containers.client import Client
 from minidock.containers.running import Running
 from minidock.containers.wiring import Attachment
-from minidock.errors import InvalidInput, MinidockError
+from minidock.errors import Conflict, InvalidInput, MinidockError
 
 SIGKILL = 9
 
@@ -47,6 +47,13 @@ def _attach(running: Running, client: Client, request: dict[str, Any]) -> None:
 
 def _resize(running: Running, client: Client, request: dict[str, Any]) -> None:
     rows, columns = request["size"]
+    if request.get("execution"):
+        console = running.executions.get(str(request["execution"]))
+        if console is None:
+            raise Conflict(f"exec {request['execution']} is not running")
+        console.resize(rows, columns)
+        client.finish(done=True)
+        return
     running.console.resize(rows, columns)
     running.note("resize", height=str(rows), width=str(columns))
     client.finish(done=True)

@@ -34,6 +34,7 @@ class Running:
     wanted_end: bool = False  # a user stopped or killed it: no restart policy counts
     waiters: list[Client] = field(default_factory=list)
     log_readers: list[Client] = field(default_factory=list)
+    executions: dict[str, Console] = field(default_factory=dict)  # the programs that `exec` started, by id
 
     def wake_up(self) -> None:
         """The rest before a restart is over, or somebody wants none."""
