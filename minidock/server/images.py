@@ -185,8 +185,8 @@ def save(request: Request) -> None:
 
 def load(request: Request) -> None:
     with request.spooled() as file:
+        stream = request.tell_progress()  # what is wrong with the archive is told in its last line
         loaded = request.engine.load(file)
-    stream = request.tell_progress()
     for name in loaded:
         kind = "Loaded image ID" if name.startswith("sha256:") else "Loaded image"
         stream.tell({"stream": f"{kind}: {name}\n"})
