@@ -114,7 +114,7 @@ class Engine(BuildVerbs, LifeVerbs, NetworkVerbs, StorageVerbs):
             image,
             words,
             options,
-            self._container_id,
+            self._id_of,
             self.network_name,
             lambda name: self.container(name).spec,
             self.layers,
@@ -126,9 +126,6 @@ class Engine(BuildVerbs, LifeVerbs, NetworkVerbs, StorageVerbs):
             container = lifecycle.create(self.root, spec)
         self.fill_volumes(container)
         return container
-
-    def _container_id(self, text: str) -> str:
-        return self.container(text).id
 
     def _spec_of(self, text: str) -> Spec:
         return self.container(text).spec
