@@ -95,6 +95,7 @@ class Shim:
         self.running: Running | None = None
         self.back_off = restart.BackOff()
         self._lock = self._listener = self._mounts = -1
+        self._turn = contextlib.ExitStack()  # holds the container's lock while we start it again
 
     # --- the beginning ---------------------------------------------------------------------------
 
@@ -107,7 +108,7 @@ class Shim:
             layers.load(Path(self.container.spec.student_layers))
         state = State()
         while True:
-            with trace.recording(self.recorder):
+            with self._turn, trace.recording(self.recorder):
                 running = self.running = self._start(state)
             if not self.container.spec.auto_remove or (self.container.directory / "trace.jsonl").exists():
                 write_trace(self.container, self.recorder)
@@ -235,14 +236,33 @@ class Shim:
             self.container.write_state(state)
             self.cables.release()
             self._tell_all(exit=state.exit_code, oom_killed=state.oom_killed)
-            running.resting = True
-            self.loop.after(self.back_off.rest(_lasted(state)), running.wake_up)
-            while running.resting:
-                self.loop.turn()
-            if not running.wanted_end:
+            self._rest(running, self.back_off.rest(_lasted(state)))
+            if self._get_turn(running):
                 return True
         state.status = life.after("end", state.status, spec.id)
         self._last_words(state, exit=state.exit_code, oom_killed=state.oom_killed)
+        return False
+
+    def _rest(self, running: Running, seconds: float) -> None:
+        running.resting = True
+        self.loop.after(seconds, running.wake_up)
+        while running.resting:
+            self.loop.turn()
+
+    def _get_turn(self, running: Running) -> bool:
+        """Take the container's lock for the next start; False when a user ends it before that.
+
+        Who copies files may still have the writable directory mounted, and a second mount would damage it.
+        Who holds the lock may also ask us for something (an update does), so we never wait but in the loop.
+        """
+        while not running.wanted_end:
+            try:
+                self._turn.enter_context(self.container.lock(wait=False))
+            except BlockingIOError:
+                self._rest(running, _A_MOMENT)
+            else:
+                self.container.forget_spec()  # what was changed meanwhile counts
+                return True
         return False
 
     def _tell_all(self, **message: Any) -> list[Client]:
