@@ -17,8 +17,9 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from minidock import files
+from minidock import events, files
 from minidock.config import DEFAULT_ROOT
+from minidock.containers import forwarding
 from minidock.containers.wiring import DEFAULT
 from minidock.errors import InvalidInput, KernelError, MinidockError, NotFound
 from minidock.kernel import nat, net
@@ -161,6 +162,12 @@ def save(root: Path, network: Network, *, sync: bool = False) -> None:
     files.write_json(root / "networks" / f"{network.name}.json", value, sync=sync, squeeze=True)
 
 
+def note(root: Path, network: Network, action: str, **attributes: str) -> None:
+    """Add a line to what `events` shows."""
+    about = {"name": network.name, "type": network.driver, **attributes}
+    events.record(root, "network", action, network.id, **about)
+
+
 def find(networks: dict[str, Network], text: str) -> Network:
     """The network with this name, id, or unique beginning of an id. Raises NotFound, InvalidInput."""
     if text in networks:
@@ -250,4 +257,4 @@ def filter_packets(root: Path, networks: dict[str, Network]) -> None:
         for port in endpoint.ports
         if by_kernel(port)
     ]
-    nat.replace(table(root), [network.filtered() for network in bridges], ports)
+    nat.replace(table(root), [network.filtered() for network in bridges], ports, *forwarding.apart(root))

@@ -76,6 +76,8 @@ _CHAINS = """
   }
   chain forward {
     type filter hook forward priority 0
+    meta nfproto ipv4 iifname @apart oifname @apart drop comment "this host leads nowhere else"
+    meta nfproto ipv6 iifname @apart6 oifname @apart6 drop
     ct state established,related accept
     iifname . oifname vmap @inside comment "two containers of one network"
     iifname @internal drop
@@ -87,9 +89,16 @@ _CHAINS = """
 
 
 @trace.mechanism(lesson=11)
-def replace(table: str, networks: Iterable[Network], ports: Iterable[Port]) -> None:
+def replace(
+    table: str,
+    networks: Iterable[Network],
+    ports: Iterable[Port],
+    apart: Iterable[str] = (),
+    apart6: Iterable[str] = (),
+) -> None:
     """Write the table anew: masquerade on the way out, published ports on the way in, walls between networks.
 
+    From one of the host's interfaces *apart* (for IPv6 *apart6*) to another nothing passes.
     One transaction: every packet meets the old table or the new one. Raises KernelError, MinidockError.
     """
     known, parts = list(networks), _Elements()
@@ -105,6 +114,9 @@ def replace(table: str, networks: Iterable[Network], ports: Iterable[Port]) -> N
                 parts.add(f"hidden{six}", subnet)
     for port in ports:
         parts.add(*_element(port))
+    for name, interfaces in (("apart", apart), ("apart6", apart6)):
+        for interface in interfaces:
+            parts.add(name, f'"{interface}"')
     text = "".join(parts.declare(name, kind) for name, kind in _SETS.items())
     # "add" first: the kernel refuses to delete a table that is not there.
     run(f"add table inet {table}\ndelete table inet {table}\ntable inet {table} {{\n{text}{_CHAINS}}}\n")
@@ -235,6 +247,8 @@ def _program() -> str:
 _SETS = {
     "bridges": "type ifname",
     "internal": "type ifname",
+    "apart": "type ifname",
+    "apart6": "type ifname",
     "inside": "type ifname . ifname : verdict",
     "subnets": "type ipv4_addr; flags interval",
     "subnets6": "type ipv6_addr; flags interval",

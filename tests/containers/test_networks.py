@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import signal
@@ -341,6 +342,48 @@ def test_nat_to_the_world(lan, userns):
             server.kill()
             server.wait()
         assert "172.17" not in elsewhere(internet, "ip neigh; ip route get 172.17.0.2").stdout
+
+
+@contextlib.contextmanager
+def routed(*worlds: tuple[str, str]):
+    """Networks that this host is in, and in each a machine whose way out leads through it: their pids."""
+    with contextlib.ExitStack() as stack:
+        found = [stack.enter_context(outside(link, net)) for link, net in worlds]
+        for pid, (link, net) in zip(found, worlds, strict=True):
+            ip("route", "add", "default", "via", f"{net}.1", "dev", link, pid=pid)
+        yield found
+
+
+def reached(pid: int, address: str) -> bool:
+    """Whether a machine elsewhere reaches *address*."""
+    ran = elsewhere(pid, f"busybox ping -c 1 -W 1 {address}")
+    assert ran.returncode in (0, 1), ran.stderr
+    return ran.returncode == 0
+
+
+def test_the_host_does_not_become_a_router_between_its_other_networks(lan):
+    """Containers need ip_forward, which is for the whole machine: so what it would open stays shut."""
+    with routed(("wan", "198.51.100"), ("office", "203.0.113")) as (wan, office):
+        assert not reached(wan, "203.0.113.2")
+        web = lan.web(publish=["8080:80"])
+        assert not reached(wan, "203.0.113.2")
+        for pid, net in ((wan, "198.51.100"), (office, "203.0.113")):
+            got = elsewhere(pid, f"busybox wget -qO- http://{net}.1:8080/name").stdout
+            assert got.strip() == web.id[:12]
+            assert lan.box.exec(web, "ping", "-c", "1", "-W", "5", f"{net}.2").code == 0
+        # What is made afterwards (another engine's bridge, say) is for who made it to keep shut.
+        with routed(("late", "192.0.2")):
+            assert reached(wan, "192.0.2.2")
+        leftovers.reset(lan.root)
+        assert not reached(wan, "203.0.113.2")
+
+
+def test_a_host_that_was_a_router_stays_one(lan):
+    with routed(("wan", "198.51.100"), ("office", "203.0.113")) as (wan, _):
+        with open("/proc/sys/net/ipv4/ip_forward", "w") as file:
+            file.write("1")
+        lan.web()
+        assert reached(wan, "203.0.113.2")
 
 
 def test_an_internal_network_has_no_way_out(lan):
