@@ -100,10 +100,12 @@ class Cables:
         try:
             with Netlink() as host, Netlink(namespace) as box:
                 net.link_up(box, _LOOPBACK)
+                names = self._answer_names(places, namespace)
                 for place in places:
                     self._lay(place, host, box, namespace)
                 self._lead_out(places, box)
-                self._answer_names(places, namespace)
+                if names is not None:
+                    names.finish()
         finally:
             if waiting is not None:
                 self._published(waiting)
@@ -138,11 +140,14 @@ class Cables:
             with networks.locked(self._container.root) as known:
                 networks.filter_packets(self._container.root, known)
 
-    def _answer_names(self, places: list[Place], namespace: int) -> None:
-        if self._names is None and any(network.resolves_names for network, _ in places):
-            outward = any(not network.internal for network, _ in places)
-            servers = etc.servers(self._container.spec) if outward else []
-            self._names = NameServer(self._loop, self._container, namespace, servers)
+    def _answer_names(self, places: list[Place], namespace: int) -> NameServer | None:
+        """Start the name server where one is needed and none is; call `finish` on it."""
+        if self._names is not None or not any(network.resolves_names for network, _ in places):
+            return None
+        outward = any(not network.internal for network, _ in places)
+        servers = etc.servers(self._container.spec) if outward else []
+        self._names = NameServer(self._loop, self._container, namespace, servers)
+        return self._names
 
     def _write_names(self, places: list[Place]) -> None:
         etc.write(self._container, places, self._linked(places))
@@ -222,7 +227,9 @@ class Cables:
                 waiting.finish()
             for door in self._doors:
                 door.open(self._loop)
-        self._answer_names(places, namespace)
+        names = self._answer_names(places, namespace)
+        if names is not None:
+            names.finish()
         self._write_names(places)
 
     # --- the end ---------------------------------------------------------------------------------

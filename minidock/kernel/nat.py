@@ -19,7 +19,7 @@ from dataclasses import dataclass
 
 from minidock import trace
 from minidock.errors import KernelError, MinidockError
-from minidock.kernel import syscalls
+from minidock.kernel import netlink, syscalls
 from minidock.kernel.door import request
 
 
@@ -129,6 +129,22 @@ def publish(table: str, ports: Iterable[Port]) -> Pending:
     The program nft takes as long as the rest of a container's network, so it runs beside.
     """
     return Pending(_changes("add", table, ports))
+
+
+@trace.mechanism(lesson=11)
+def redirect(namespace: int, address: str, port: int, udp: int, tcp: int) -> Pending:
+    """Let a service inside a container be found at a port that the container's own programs may take, too.
+
+    What they send to *address*:*port* comes to the ports *udp* and *tcp* of the same address; the answers
+    look as if they came from *port*. The rules stand in the network *namespace* itself.
+    """
+    lines = [
+        f"    ip daddr {address} {protocol} dport {port} dnat to {address}:{to}\n"
+        for protocol, to in (("udp", udp), ("tcp", tcp))
+    ]
+    hook = "    type nat hook output priority -100\n"
+    with netlink.inside(namespace):  # a program begins where its starter is
+        return Pending(f"table ip minidock {{\n  chain output {{\n{hook}{''.join(lines)}  }}\n}}\n")
 
 
 @trace.mechanism(lesson=11)

@@ -8,10 +8,12 @@ import re
 import signal
 import socket
 import subprocess
+import sys
 import threading
 
 import pytest
 from networking import Lan, accepts, elsewhere, ip, nft, outside
+from worlds import PATIENCE
 
 from minidock import leftovers
 from minidock.containers import ipam, lifecycle, networks, subnets
@@ -188,6 +190,45 @@ def test_links_in_a_network_of_ones_own(lan):
     assert lookup(lan, other, "db") == set()
 
 
+NAMES_SERVED = """
+import socket, sys
+udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); udp.bind(("0.0.0.0", 53))
+tcp = socket.socket(); tcp.bind(("0.0.0.0", 53)); tcp.listen()
+print("ready", flush=True)
+while True:
+    m, a = udp.recvfrom(4096)
+    udp.sendto(m[::-1], a)
+"""
+
+
+def test_a_container_may_serve_names_itself(lan):
+    """Docker's server at 127.0.0.11 leaves port 53 free, for UDP and for TCP."""
+    lan.network_create("app")
+    first = lan.start("sleep", "1000", name="first", network="app")
+    lan.start("sleep", "1000", name="second", network="app")
+    inside = ["nsenter", "-t", str(first.state().pid), "-n", sys.executable, "-c"]
+    server = subprocess.Popen([*inside, NAMES_SERVED], stdout=subprocess.PIPE)
+    try:
+        assert server.stdout is not None
+        assert server.stdout.readline() == b"ready\n"
+        assert lookup(lan, first, "second") == {"172.18.0.3"}
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
+            client.settimeout(5 * PATIENCE)
+            client.sendto(b"abc", (lan.endpoint(first, "app").ip, 53))
+            assert client.recv(100) == b"cba"
+        # The answer over TCP, for what is too long for a datagram.
+        query = b"\0\7\1\0\0\1\0\0\0\0\0\0\6second\0\0\1\0\1"
+        ask = f"""
+import socket
+c = socket.create_connection(("127.0.0.11", 53)); q = {query!r}
+c.sendall(len(q).to_bytes(2, "big") + q)
+print(socket.inet_ntoa(c.recv(4096)[-4:]))"""
+        assert subprocess.check_output([*inside, ask], text=True).strip() == "172.18.0.3"
+    finally:
+        server.kill()
+        server.wait()
+
+
 FAKE_RESOLVER = """
 import socket, sys
 s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.bind(("127.0.0.1", 53))
@@ -205,8 +246,6 @@ while True:
 
 
 def test_other_names_are_asked_of_the_hosts_resolver(lan):
-    import sys
-
     resolver = subprocess.Popen([sys.executable, "-c", FAKE_RESOLVER], stdout=subprocess.PIPE)
     try:
         assert resolver.stdout is not None
