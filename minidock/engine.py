@@ -331,7 +331,10 @@ class Engine(BuildVerbs, LifeVerbs, NetworkVerbs, StorageVerbs):
         """The processes of a container: titles and rows, as `ps` on the host shows them."""
         from minidock import activity
 
-        return activity.top(self.container(text), list(options))
+        container = self.container(text)
+        found = activity.top(container, list(options))
+        container.note("top")
+        return found
 
     def stats(self, text: str) -> Activity:
         """One reading of what a container uses."""

@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from minidock import events
 from minidock.containers import state, wiring
 from minidock.containers.wiring import Attachment
 from minidock.errors import Conflict, InvalidInput, MinidockError, NotFound
@@ -71,6 +72,7 @@ class NetworkVerbs:
                 with contextlib.suppress(MinidockError):
                     bridges.remove(self.root, known, network)
                 raise
+            networks.note(self.root, network, "create")
         return network.id
 
     def networks(self, filters: dict[str, list[str]] | None = None) -> list[Json]:
@@ -111,6 +113,7 @@ class NetworkVerbs:
             ipam.predefine(self.root, known)
             network = networks.find(known, text)
             bridges.remove(self.root, known, network)
+            networks.note(self.root, network, "destroy")
             return network.name
 
     def network_prune(self, filters: dict[str, list[str]] | None = None) -> list[str]:
@@ -121,6 +124,7 @@ class NetworkVerbs:
         for network in selection.prunable_networks(list(self._known().values()), filters or {}):
             if network.name not in used and not network.endpoints:
                 removed.append(self.network_rm(network.id))
+        events.record(self.root, "network", "prune", "", reclaimed="0")
         return removed
 
     def network_connect(self, text: str, container_text: str, **wanted: Any) -> None:

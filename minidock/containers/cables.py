@@ -36,6 +36,7 @@ class Cables:
         self._doors: list[Door] = []
         self._names: NameServer | None = None
         self._reserved = False
+        self._joined: list[Network] = []  # as `events` has told
 
     @property
     def needed(self) -> bool:
@@ -60,6 +61,7 @@ class Cables:
             self._reserved = True
             for network, _ in places:
                 networks.save(container.root, network)
+                self._note_join(network)
         self._write_names(places)
 
     def _take_place(
@@ -193,6 +195,7 @@ class Cables:
                 self._lay(place, host, box, namespace)
                 networks.save(root, network)
                 self._reserved = True
+                self._note_join(network)
                 self._container.spec.wiring.attachments.append(attachment)
                 self._rearrange(known, box, namespace)
 
@@ -203,6 +206,8 @@ class Cables:
             network = networks.find(known, name)
             endpoint = network.endpoints.pop(identifier)
             networks.save(root, network)
+            self._joined = [each for each in self._joined if each.id != network.id]
+            networks.note(root, network, "disconnect", container=identifier)
             networks.withdraw(root, known, endpoint.ports)
             net.remove_link(box, net.index_of(box, endpoint.inside))
             wiring = self._container.spec.wiring
@@ -239,12 +244,23 @@ class Cables:
             door.close(self._loop)
         self._doors = []
 
+    def _note_join(self, network: Network) -> None:
+        self._joined.append(network)
+        networks.note(self._container.root, network, "connect", container=self._container.id)
+
+    def note_end(self) -> None:
+        """Tell `events` that the container has left its networks."""
+        for network in self._joined:
+            networks.note(self._container.root, network, "disconnect", container=self._container.id)
+        self._joined = []
+
     def free_ports(self) -> None:
         """Let the host's ports go before anyone hears of the end: the next container may want them."""
         self._close_doors()
 
     def release(self) -> None:
         """Give back everything: addresses, ports, cables. Nobody waits for it any more."""
+        self.note_end()
         self._close_doors()
         if self._names is not None:
             self._names.close()

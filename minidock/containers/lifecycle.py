@@ -86,7 +86,7 @@ def start(container: Container, attach: Streams | None = None) -> int | None:
     with connection:
         if attach is None:
             return None
-        return _converse(connection, attach, tty=tty, frames=frames)
+        return _converse(connection, attach, tty=tty, frames=frames, leave=container)
 
 
 def _order(container: Container, streams: Streams | None) -> Order:
@@ -117,7 +117,7 @@ def attach_to(container: Container, streams: Streams) -> int:
         frames = protocol.Frames()
         if protocol.answer(connection, frames) is None:
             return wait(container)
-        return _converse(connection, streams, tty=container.spec.tty, frames=frames)
+        return _converse(connection, streams, tty=container.spec.tty, frames=frames, leave=container)
 
 
 def exec(
@@ -372,7 +372,18 @@ def _ask_if_running(container: Container, **request: Any) -> dict[str, Any] | No
     return protocol.ask(container.directory, **request)
 
 
-def _converse(connection: socket.socket, streams: Streams, *, tty: bool, frames: protocol.Frames) -> int:
+def _converse(
+    connection: socket.socket,
+    streams: Streams,
+    *,
+    tty: bool,
+    frames: protocol.Frames,
+    leave: Container | None = None,
+) -> int:
+    """Be with a program until it ends. `events` tells when the user leaves the container *leave* before."""
     from minidock.containers import attach  # only now, while the shim is at work
 
-    return attach.converse(connection, streams, tty=tty, frames=frames)
+    code = attach.converse(connection, streams, tty=tty, frames=frames)
+    if leave is not None and code == attach.DETACHED:
+        leave.note("detach")
+    return code

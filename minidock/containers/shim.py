@@ -28,6 +28,7 @@ from minidock.containers import (
     requests,
     restart,
     timestamps,
+    volumes,
 )
 from minidock.containers.cables import Cables
 from minidock.containers.client import Client
@@ -146,6 +147,7 @@ class Shim:
         container.write_state(state)
         if self._listener < 0:
             self._listen()  # before anyone hears that it runs
+        self._note_volumes("mount")
         container.note("start")
         if spec.owner:  # a build: when it is killed, nobody waits for what this container does
             self.starter.on_close = lambda: running.signal(SIGKILL)
@@ -162,6 +164,16 @@ class Shim:
         if health.wanted(spec.health_check):
             running.on_end.append(health.Monitor(running).stop)
         return running
+
+    def _note_volumes(self, action: str) -> None:
+        """Tell `events` which volumes are in use from now on, or no more."""
+        for mount in self.container.spec.mounts:
+            if mount.kind == "volume":
+                about = {"container": self.container.id}
+                if action == "mount":
+                    about |= {"destination": mount.target, "propagation": mount.propagation}
+                    about["read/write"] = str(not mount.read_only).lower()
+                volumes.note(self.container.root, mount.source, action, **about)
 
     def _hold_mounts(self, pid: int) -> None:
         """Keep the container's mount namespace until the news of its end is out.
@@ -224,6 +236,8 @@ class Shim:
         if state.oom_killed:
             running.note("oom")
         running.note("die", exitCode=str(state.exit_code), execDuration=str(int(_lasted(state))))
+        self.cables.note_end()
+        self._note_volumes("unmount")
 
     def _restarts(self, running: Running) -> bool:
         """Let the restart policy decide. True when the container is to start again, after its rest."""

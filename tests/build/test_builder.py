@@ -386,13 +386,11 @@ def test_events_of_the_engine(project, minidock):
     minidock("commit", "-m", "by hand", "work", "made")
     form = "{{.Type}} {{.Action}}"
     told = minidock("events", "--since", "1h", "--until", "0s", "--format", form).stdout.splitlines()
-    assert (
-        told[-7:]
-        == [
-            *("container create", "container start", "container die", "container destroy", "image tag"),
-            *("container create", "container commit", "image tag"),
-        ][-7:]
-    )
+    assert told[-10:] == [
+        *("container create", "network connect", "container start", "container die"),
+        *("network disconnect", "container destroy", "image tag"),
+        *("container create", "container commit", "image tag"),
+    ]
 
 
 def test_explain_shows_container_change_and_commit(project):
