@@ -42,6 +42,7 @@ class NetworkVerbs:
         internal: bool = False,
         ipv6: bool = False,
         attachable: bool = False,
+        aux_address: list[str] | None = None,
         options: dict[str, str] | None = None,
         labels: dict[str, str] | None = None,
     ) -> str:
@@ -62,7 +63,7 @@ class NetworkVerbs:
             labels=labels or {},
         )
         _check_options(network.options)
-        blocks = ipam.blocks(subnet or [], gateway or [], ip_range or [])
+        blocks = ipam.blocks(subnet or [], gateway or [], ip_range or [], aux_address or [])
         with networks.locked(self.root) as known, Netlink() as door:
             ipam.predefine(self.root, known)
             ipam.add(self.root, known, network, blocks)
@@ -168,6 +169,25 @@ class NetworkVerbs:
             if container.running():
                 lifecycle.ask(container, "exec", op="disconnect", network=name)
             spec.wiring.attachments = staying
+            lifecycle.write_spec(container)
+
+    def unlink(self, text: str) -> None:
+        """``web/db``: from its next start on the container web knows no other by the name db."""
+        from minidock.containers import lifecycle
+
+        name, slash, alias = text.removeprefix("/").partition("/")
+        if not slash:
+            raise Conflict("Conflict, cannot remove the default link name of the container")
+        container = state.find(self.root, name)
+        with container.lock():
+            container.forget_spec()
+            count = 0
+            for attachment in container.spec.wiring.attachments:
+                staying = [link for link in attachment.links if link.partition(":")[2] != alias]
+                count += len(attachment.links) - len(staying)
+                attachment.links = staying
+            if not count:
+                raise NotFound(f"No such link: {text}")
             lifecycle.write_spec(container)
 
     def _id_of(self, text: str) -> str:

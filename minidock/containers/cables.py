@@ -13,7 +13,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from minidock.containers import bridges, etc, ipam, networks, ports
+from minidock.containers import bridges, etc, ipam, links, networks, ports
 from minidock.containers.etc import Place
 from minidock.containers.loop import Loop
 from minidock.containers.nameserver import NameServer
@@ -21,7 +21,7 @@ from minidock.containers.networks import Endpoint, Network
 from minidock.containers.proxy import Door
 from minidock.containers.state import Container
 from minidock.containers.wiring import DEFAULT, Attachment, is_network
-from minidock.errors import Conflict, MinidockError, NotFound
+from minidock.errors import MinidockError, NotFound
 from minidock.kernel import nat, net
 from minidock.kernel.netlink import Netlink
 
@@ -152,25 +152,8 @@ class Cables:
         return self._names
 
     def _write_names(self, places: list[Place]) -> None:
-        etc.write(self._container, places, self._linked(places))
-
-    def _linked(self, places: list[Place]) -> list[tuple[str, str]]:
-        """In the default network --link works as of old: by lines in /etc/hosts, true at the start."""
-        lines = []
-        for network, _ in places:
-            for attachment in self._container.spec.wiring.attachments:
-                if attachment.network != network.name or network.resolves_names:
-                    continue
-                for link in attachment.links:
-                    other, _, alias = link.partition(":")
-                    there = network.endpoints.get(other)
-                    if there is None:
-                        raise Conflict(
-                            f"Cannot link to a non running container: {other[:12]} AS {alias}",
-                            hint=f"minidock start {other[:12]}",
-                        )
-                    lines.append((there.ip, f"{alias} {other[:12]} {there.name}"))
-        return lines
+        linked = links.hosts(self._container, [network for network, _ in places])
+        etc.write(self._container, places, linked)
 
     def _places(self) -> list[Place]:
         """Where the container is, in the order of its interfaces."""

@@ -54,6 +54,7 @@ class Block:
     gateway: str
     ip_range: str = ""
     asked: bool = False  # the user chose it: then addresses may be chosen, too
+    kept: dict[str, str] = field(default_factory=dict)  # addresses of other machines there, by a name
 
     @property
     def is_ipv6(self) -> bool:

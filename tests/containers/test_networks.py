@@ -91,6 +91,9 @@ def test_subnet_gateway_range_and_address_as_asked(lan):
     lan.network_create("app", subnet=["10.9.0.0/24"], gateway=["10.9.0.254"], ip_range=["10.9.0.64/30"])
     found = [lan.start("sleep", "1000", network="app") for _ in range(4)]
     assert [lan.endpoint(each, "app").ip for each in found] == [f"10.9.0.{last}" for last in (64, 65, 66, 67)]
+    text = lan.network_create("far", subnet=["10.8.0.0/24"], aux_address=["router=10.8.0.2"])
+    assert lan.network_inspect(text)["IPAM"]["Config"][0]["AuxiliaryAddresses"] == {"router": "10.8.0.2"}
+    assert lan.endpoint(lan.start("sleep", "1000", network="far"), "far").ip == "10.8.0.3"
     full = lan.box.create("true", **lan.wishes("app"))
     with pytest.raises(Conflict, match=r"no available IPv4 addresses in 10\.9\.0\.64/30"):
         lifecycle.start(full)
@@ -115,6 +118,7 @@ def test_subnet_gateway_range_and_address_as_asked(lan):
         ({"subnet": ["10.9.0.0/32"]}, None),
         ({"subnet": ["10.9.0.0/24"], "gateway": ["10.8.0.1"]}, "no matching subnet for gateway"),
         ({"subnet": ["10.9.0.0/24"], "ip_range": ["10.8.0.0/25"]}, "no matching subnet for range"),
+        ({"subnet": ["10.9.0.0/24"], "aux_address": ["a=10.8.0.1"]}, "no matching subnet for aux-address"),
         ({"gateway": ["10.8.0.1"]}, "must have a corresponding subnet"),
         ({"driver": "overlay"}, "plugin not found"),
         ({"subnet": ["fd00:9::/64"]}, "--ipv6|IPv6"),
@@ -168,14 +172,41 @@ def test_names_aliases_and_those_who_come_later(lan):
 
 
 def test_the_default_network_has_no_names_but_links(lan):
-    db = lan.start("sleep", "1000", name="database")
-    linked = lan.start("sleep", "1000", link=["database:db"])
+    wanted = {"exposed_ports": ["5432/tcp", "53/udp"], "environment": ["PW=x", "HOME=/"]}
+    db = lan.box.start("sleep", "1000", name="database", **wanted, **lan.wishes())
+    linked = lan.start("sleep", "1000", name="web", link=["database:my-db", "database:db"])
     script = "cat /etc/hosts /etc/resolv.conf; ping -c 1 -W 5 db"
     ran = lan.box.exec(linked, "sh", "-c", script)
     assert ran.code == 0
     assert f"{lan.endpoint(db).ip}\tdb {db.id[:12]} database" in ran.text
     assert "127.0.0.11" not in ran.text
+    told = lan.box.exec(linked, "env").lines
+    address = lan.endpoint(db).ip
+    assert sorted(line for line in told if line.startswith("MY_DB_")) == sorted(
+        [
+            "MY_DB_ENV_PW=x",
+            "MY_DB_NAME=/web/my-db",
+            f"MY_DB_PORT=udp://{address}:53",
+            f"MY_DB_PORT_5432_TCP=tcp://{address}:5432",
+            f"MY_DB_PORT_5432_TCP_ADDR={address}",
+            "MY_DB_PORT_5432_TCP_PORT=5432",
+            "MY_DB_PORT_5432_TCP_PROTO=tcp",
+            f"MY_DB_PORT_53_UDP=udp://{address}:53",
+            f"MY_DB_PORT_53_UDP_ADDR={address}",
+            "MY_DB_PORT_53_UDP_PORT=53",
+            "MY_DB_PORT_53_UDP_PROTO=udp",
+        ]
+    )
+    lan.unlink("web/my-db")
+    lifecycle.stop(linked, timeout=0)
+    lifecycle.start(linked)
+    told = lan.box.exec(linked, "env").text
+    assert "DB_NAME=/web/db" in told
+    assert "MY_DB" not in told
+    with pytest.raises(NotFound, match="No such link: web/my-db"):
+        lan.unlink("web/my-db")
     lifecycle.stop(db, timeout=0)
+    assert lan.box.exec(linked, "true").code == 0
     alone = lan.box.create("true", **lan.wishes(link=["database:db"]))
     with pytest.raises(Conflict, match="Cannot link to a non running container"):
         lifecycle.start(alone)
