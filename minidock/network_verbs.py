@@ -227,5 +227,5 @@ def _check_options(options: dict[str, str]) -> None:
     for name, value in options.items():
         if name == networks.MTU and not (value.isdecimal() and 68 <= int(value) <= 65535):
             raise InvalidInput(f"invalid value {value!r} for {name}", hint="A number from 68 to 65535.")
-        if name == networks.MASQUERADE and value not in ("true", "false"):
+        if name in (networks.MASQUERADE, networks.TALK) and value not in ("true", "false"):
             raise InvalidInput(f"invalid value {value!r} for {name}", hint="true or false.")

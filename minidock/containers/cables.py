@@ -118,7 +118,10 @@ class Cables:
         network, endpoint = place
         bridge = net.index_of(host, network.bridge)
         net.add_cable(host, endpoint.cable, bridge, namespace, endpoint.inside, endpoint.mac, network.mtu)
-        net.allow_hairpin(host, net.index_of(host, endpoint.cable))
+        port = net.index_of(host, endpoint.cable)
+        net.allow_hairpin(host, port)
+        if network.isolates:
+            net.isolate(host, port)
         index = net.index_of(box, endpoint.inside)
         for block in network.blocks:
             prefix = int(block.subnet.rpartition("/")[2])

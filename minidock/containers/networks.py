@@ -28,6 +28,7 @@ from minidock.kernel.netlink import Netlink
 BRIDGE_NAME = "com.docker.network.bridge.name"
 MTU = "com.docker.network.driver.mtu"
 MASQUERADE = "com.docker.network.bridge.enable_ip_masquerade"
+TALK = "com.docker.network.bridge.enable_icc"  # "inter-container communication"
 
 
 @dataclass(slots=True)
@@ -98,12 +99,16 @@ class Network:
     def mtu(self) -> int:
         return int(self.options.get(MTU, "1500"))
 
+    @property
+    def isolates(self) -> bool:
+        """Whether its containers must not reach each other."""
+        return self.options.get(TALK, "true") == "false"
+
     def filtered(self) -> nat.Network:
         """What the packet filter has to know of it."""
         masquerade = self.options.get(MASQUERADE, "true") != "false"
-        return nat.Network(
-            self.bridge, tuple(block.subnet for block in self.blocks), self.internal, masquerade
-        )
+        subnets = tuple(block.subnet for block in self.blocks)
+        return nat.Network(self.bridge, subnets, self.internal, masquerade, not self.isolates)
 
 
 def mark(root: Path) -> str:

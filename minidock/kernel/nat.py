@@ -25,12 +25,16 @@ from minidock.kernel.door import request
 
 @dataclass(frozen=True, slots=True)
 class Network:
-    """One bridge: its *subnets* (``172.17.0.0/16``); an *internal* one has no way out nor in."""
+    """One bridge: its *subnets* (``172.17.0.0/16``); an *internal* one has no way out nor in.
+
+    Without *talk* its containers do not reach each other, nor each other's published ports.
+    """
 
     bridge: str
     subnets: tuple[str, ...]
     internal: bool = False
     masquerade: bool = True
+    talk: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +108,8 @@ def replace(
     known, parts = list(networks), _Elements()
     for network in known:
         parts.add("bridges", f'"{network.bridge}"')
-        parts.add("inside", f'"{network.bridge}" . "{network.bridge}" : accept')
+        verdict = "accept" if network.talk else "drop"
+        parts.add("inside", f'"{network.bridge}" . "{network.bridge}" : {verdict}')
         if network.internal:
             parts.add("internal", f'"{network.bridge}"')
         for subnet in network.subnets:

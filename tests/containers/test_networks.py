@@ -12,7 +12,7 @@ import sys
 import threading
 
 import pytest
-from networking import Lan, accepts, elsewhere, ip, nft, outside
+from networking import Lan, accepts, elsewhere, get, ip, nft, outside
 from worlds import PATIENCE
 
 from minidock import leftovers
@@ -466,6 +466,20 @@ def test_an_internal_network_has_no_way_out(lan):
     with outside():
         ran = lan.sh("ip route add default via 172.18.0.1; ping -c 1 -W 1 198.51.100.2", network="inner")
         assert ran.code
+
+
+def test_containers_that_must_not_talk_to_each_other(lan):
+    lan.network_create("app", options={networks.TALK: "false"})
+    web = lan.web(name="web", network="app", publish=["8080:80"])
+    reach = "timeout 2 wget -qO- http://%s/name"
+    here = lan.endpoint(web, "app").ip
+    other = lan.start("sleep", "1000", network="app")
+    assert lan.box.exec(other, "sh", "-c", reach % here).code
+    assert lan.box.exec(other, "sh", "-c", reach % "172.18.0.1:8080").code
+    assert lan.box.exec(other, "ping", "-c", "1", "-W", "5", "172.18.0.1").code == 0
+    assert get("127.0.0.1", 8080) == web.id[:12]
+    with pytest.raises(InvalidInput, match="invalid value 'maybe'"):
+        lan.network_create("odd", options={networks.TALK: "maybe"})
 
 
 @pytest.mark.vm
