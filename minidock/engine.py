@@ -115,7 +115,7 @@ class Engine(BuildVerbs, LifeVerbs, NetworkVerbs, StorageVerbs, ExecVerbs):
             image,
             words,
             options,
-            self._container_id,
+            self._id_of,
             self.network_name,
             lambda name: self.container(name).spec,
             self.layers,
@@ -127,9 +127,6 @@ class Engine(BuildVerbs, LifeVerbs, NetworkVerbs, StorageVerbs, ExecVerbs):
             container = lifecycle.create(self.root, spec)
         self.fill_volumes(container)
         return container
-
-    def _container_id(self, text: str) -> str:
-        return self.container(text).id
 
     def _spec_of(self, text: str) -> Spec:
         return self.container(text).spec
@@ -318,7 +315,10 @@ class Engine(BuildVerbs, LifeVerbs, NetworkVerbs, StorageVerbs, ExecVerbs):
         """The processes of a container: titles and rows, as `ps` on the host shows them."""
         from minidock import activity
 
-        return activity.top(self.container(text), list(options))
+        container = self.container(text)
+        found = activity.top(container, list(options))
+        container.note("top")
+        return found
 
     def stats(self, text: str) -> Activity:
         """One reading of what a container uses."""

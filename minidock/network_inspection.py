@@ -34,6 +34,7 @@ def network_json(network: Network) -> Json:
                     "Subnet": block.subnet,
                     **({"IPRange": block.ip_range} if block.ip_range else {}),
                     "Gateway": block.gateway,
+                    **({"AuxiliaryAddresses": block.kept} if block.kept else {}),
                 }
                 for block in network.blocks
             ],

@@ -78,7 +78,7 @@ def start(container: Container, attach: Streams | None = None) -> int | None:
     with connection:
         if attach is None:
             return None
-        return _converse(connection, attach, tty=tty, frames=frames)
+        return _converse(connection, attach, tty=tty, frames=frames, leave=container)
 
 
 def _start_shim(container: Container, order: Order) -> tuple[socket.socket, protocol.Frames]:
@@ -144,7 +144,7 @@ def attach_to(
                 on_joined()
                 return wait(container)
         on_joined()
-        return _converse(connection, streams, tty=container.spec.tty, frames=frames)
+        return _converse(connection, streams, tty=container.spec.tty, frames=frames, leave=container)
 
 
 def exec(
@@ -373,7 +373,18 @@ def processes(container: Container) -> list[int]:
     return cgroup.find(container.root, container.id).processes()
 
 
-def _converse(connection: socket.socket, streams: Streams, *, tty: bool, frames: protocol.Frames) -> int:
+def _converse(
+    connection: socket.socket,
+    streams: Streams,
+    *,
+    tty: bool,
+    frames: protocol.Frames,
+    leave: Container | None = None,
+) -> int:
+    """Be with a program until it ends. `events` tells when the user leaves the container *leave* before."""
     from minidock.containers import attach  # only now, while the shim is at work
 
-    return attach.converse(connection, streams, tty=tty, frames=frames)
+    code = attach.converse(connection, streams, tty=tty, frames=frames)
+    if leave is not None and code == attach.DETACHED:
+        leave.note("detach")
+    return code

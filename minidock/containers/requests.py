@@ -120,9 +120,10 @@ def _exec(running: Running, client: Client, request: dict[str, Any]) -> None:
 
 
 def _update(running: Running, client: Client, request: dict[str, Any]) -> None:
-    """New limits, all of them or none."""
+    """New limits, all of them or none. Between two lives there is nothing to limit."""
     try:
-        running.cgroup.apply(**request["limits"])
+        if not running.resting:
+            running.cgroup.apply(**request["limits"])
     except MinidockError:
         running.cgroup.apply(**asdict(running.container.spec.limits))
         raise
@@ -136,12 +137,14 @@ def _allow(running: Running, verb: str) -> str:
 
 
 def _connect(running: Running, client: Client, request: dict[str, Any]) -> None:
-    running.cables.connect(running.pid, Attachment(**request["attachment"]))
+    if not running.resting:  # else the next start does it
+        running.cables.connect(running.pid, Attachment(**request["attachment"]))
     client.finish(done=True)
 
 
 def _disconnect(running: Running, client: Client, request: dict[str, Any]) -> None:
-    running.cables.disconnect(running.pid, str(request["network"]))
+    if not running.resting:
+        running.cables.disconnect(running.pid, str(request["network"]))
     client.finish(done=True)
 
 

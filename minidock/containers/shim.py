@@ -30,6 +30,7 @@ from minidock.containers import (
     requests,
     restart,
     timestamps,
+    volumes,
 )
 from minidock.containers.cables import Cables
 from minidock.containers.client import Client
@@ -98,6 +99,7 @@ class Shim:
         self.back_off = restart.BackOff()
         self.guests: list[lobby.Guest] = []  # who came before the start
         self._lock = self._listener = self._mounts = -1
+        self._turn = contextlib.ExitStack()  # holds the container's lock while we start it again
 
     # --- the beginning ---------------------------------------------------------------------------
 
@@ -112,7 +114,7 @@ class Shim:
             layers.load(Path(self.container.spec.student_layers))
         state = State()
         while True:
-            with trace.recording(self.recorder):
+            with self._turn, trace.recording(self.recorder):
                 running = self.running = self._start(state)
             if not self.container.spec.auto_remove or (self.container.directory / "trace.jsonl").exists():
                 write_trace(self.container, self.recorder)
@@ -166,6 +168,7 @@ class Shim:
         container.write_state(state)
         if self._listener < 0:
             self._listener = self._listen("shim.sock", self._serve)  # before anyone hears that it runs
+        self._note_volumes("mount")
         container.note("start")
         if spec.owner:  # a build: when it is killed, nobody waits for what this container does
             self.starter.on_close = lambda: running.signal(SIGKILL)
@@ -183,6 +186,16 @@ class Shim:
         if health.wanted(spec.health_check):
             running.on_end.append(health.Monitor(running).stop)
         return running
+
+    def _note_volumes(self, action: str) -> None:
+        """Tell `events` which volumes are in use from now on, or no more."""
+        for mount in self.container.spec.mounts:
+            if mount.kind == "volume":
+                about = {"container": self.container.id}
+                if action == "mount":
+                    about |= {"destination": mount.target, "propagation": mount.propagation}
+                    about["read/write"] = str(not mount.read_only).lower()
+                volumes.note(self.container.root, mount.source, action, **about)
 
     def _hold_mounts(self, pid: int) -> None:
         """Keep the container's mount namespace until the news of its end is out.
@@ -253,6 +266,8 @@ class Shim:
         if state.oom_killed:
             running.note("oom")
         running.note("die", exitCode=str(state.exit_code), execDuration=str(int(_lasted(state))))
+        self.cables.note_end()
+        self._note_volumes("unmount")
 
     def _restarts(self, running: Running) -> bool:
         """Let the restart policy decide. True when the container is to start again, after its rest."""
@@ -265,14 +280,33 @@ class Shim:
             self.container.write_state(state)
             self.cables.release()
             self._tell_all(exit=state.exit_code, oom_killed=state.oom_killed)
-            running.resting = True
-            self.loop.after(self.back_off.rest(_lasted(state)), running.wake_up)
-            while running.resting:
-                self.loop.turn()
-            if not running.wanted_end:
+            self._rest(running, self.back_off.rest(_lasted(state)))
+            if self._get_turn(running):
                 return True
         state.status = life.after("end", state.status, spec.id)
         self._last_words(state, exit=state.exit_code, oom_killed=state.oom_killed)
+        return False
+
+    def _rest(self, running: Running, seconds: float) -> None:
+        running.resting = True
+        self.loop.after(seconds, running.wake_up)
+        while running.resting:
+            self.loop.turn()
+
+    def _get_turn(self, running: Running) -> bool:
+        """Take the container's lock for the next start; False when a user ends it before that.
+
+        Who copies files may still have the writable directory mounted, and a second mount would damage it.
+        Who holds the lock may also ask us for something (an update does), so we never wait but in the loop.
+        """
+        while not running.wanted_end:
+            try:
+                self._turn.enter_context(self.container.lock(wait=False))
+            except BlockingIOError:
+                self._rest(running, _A_MOMENT)
+            else:
+                self.container.forget_spec()  # what was changed meanwhile counts
+                return True
         return False
 
     def _tell_all(self, **message: Any) -> list[Client]:
