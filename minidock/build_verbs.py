@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, BinaryIO
 
 from minidock.containers import state
-from minidock.errors import InvalidInput, NotFound
+from minidock.errors import InvalidInput
 from minidock.image_verbs import ImageVerbs, Json, Progress
 from minidock.images.image import Image
+from minidock.network_verbs import NetworkVerbs
 
 if TYPE_CHECKING:
     from minidock.build.events import Event as BuildEvent
@@ -39,7 +40,7 @@ def _ignore(_: object) -> None:
     """Show nothing."""
 
 
-class BuildVerbs(ImageVerbs):
+class BuildVerbs(ImageVerbs, NetworkVerbs):
     """What an engine does to make images."""
 
     layers = ""  # the student's directory, where there is one
@@ -59,6 +60,7 @@ class BuildVerbs(ImageVerbs):
         pull: bool = False,
         platform: str = "",
         network: str = "",
+        add_host: Sequence[str] = (),
         secrets: Sequence[str] | Mapping[str, bytes] = (),
         squash: bool = False,
         explain: bool = False,
@@ -72,12 +74,13 @@ class BuildVerbs(ImageVerbs):
 
         *context* is a directory, the URL of an archive, ``-`` (then *stdin* has an archive, or a Dockerfile
         alone), or an open archive; *dockerfile* the file's name, ``-`` for *stdin*. *secrets* are as
-        `--secret` takes them, or values by their ids. *limits* are memory="64m" and the like, for the
-        containers of RUN. *on_event* gets what happens (build/events.py), *progress* that of pulls.
+        `--secret` takes them, or values by their ids. *network*, *add_host* and *limits* (memory="64m",
+        …) are for the containers of RUN. *on_event* gets what happens (build/events.py), *progress* that
+        of pulls.
 
         Raises what build/builder.py says; then the last good image is kept, and the hint names it.
         """
-        from minidock import trace
+        from minidock import network_options, trace
         from minidock.build import builder, options
 
         arguments = dict(build_args or {})
@@ -92,7 +95,8 @@ class BuildVerbs(ImageVerbs):
             cache_from=tuple(cache_from),
             pull=pull,
             platform=platform,
-            network=self._build_network(network),
+            network=network_options.mode({"network": network}, self._id_of, self.network_name),
+            extra_hosts=tuple(map(network_options.extra_host, add_host)),
             secrets=secrets,
             squash=squash,
             limits=_limits(limits),
@@ -117,14 +121,6 @@ class BuildVerbs(ImageVerbs):
         for tag in tags:
             self._note("tag", image_id, self.familiar_name(tag))
         return Built(image_id, recorder.steps, self.store)
-
-    def _build_network(self, network: str) -> str:
-        if network in ("", "default", "none", "host"):
-            return network
-        kind, colon, name = network.partition(":")
-        if kind == "container" and colon:
-            return f"container:{state.find(self.root, name).id}"
-        raise NotFound(f"network {network} not found", hint="So far: none, host and container:ID.")
 
     def _base_image(self, reference: str, platform: str, pull: bool, progress: Progress | None) -> Image:
         """The image for FROM or --from: the local one, unless it is for another platform than wanted."""

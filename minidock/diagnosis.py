@@ -224,14 +224,18 @@ def _forwarding() -> Finding:
 
 def _settings(root: Path) -> Finding:
     """What minidock changed on the whole machine."""
-    from minidock.containers import bridges
+    from minidock.containers import forwarding
 
-    changed = bridges.changed(root)
+    changed = forwarding.changed(root)
     if not changed:
         return Finding("ok", "settings", "none of the machine is changed")
     shown = ", ".join(f"{name} was {value}" for name, value in changed.items())
     return Finding(
-        "ok", "settings", shown, "Containers need it to reach others; `minidock reset` sets it back."
+        "ok",
+        "settings",
+        shown,
+        "Containers need it to reach others. Nothing passes between the machine's own interfaces; "
+        "`minidock reset` sets it back.",
     )
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from minidock import files, human, network_inspection, volume_inspection
-from minidock.containers import life, protocol, timestamps
+from minidock.containers import executions, life, protocol, timestamps
 from minidock.containers.spec import Spec
 from minidock.containers.state import Container, State
 from minidock.images import reference
@@ -66,9 +66,10 @@ def container_json(container: Container, *, size: bool = False) -> Json:
 
 
 def _exec_ids(container: Container) -> list[str] | None:
-    """What `exec` started and still runs. Not `attach`: that is a line to the first process, no new one."""
+    """What `exec` started and still runs, or is about to. Not `attach`: that starts no new process."""
     found = protocol.ask(container.directory, op="execs") if container.running() else None
-    return list(found["execs"]) or None if found and "execs" in found else None
+    running = found["execs"] if found and "execs" in found else ()
+    return [*dict.fromkeys([*running, *(each.id for each in executions.listed(container))])] or None
 
 
 def state_json(state: State, status: str) -> Json:

@@ -28,12 +28,13 @@ def network_json(network: Network) -> Json:
         "EnableIPv6": network.ipv6,
         "IPAM": {
             "Driver": "default",
-            "Options": {},
+            "Options": None,
             "Config": [
                 {
                     "Subnet": block.subnet,
                     **({"IPRange": block.ip_range} if block.ip_range else {}),
                     "Gateway": block.gateway,
+                    **({"AuxiliaryAddresses": block.kept} if block.kept else {}),
                 }
                 for block in network.blocks
             ],

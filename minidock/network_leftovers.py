@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from minidock import files
-from minidock.containers import bridges, networks
+from minidock.containers import bridges, forwarding, networks
 from minidock.containers.state import Container
 from minidock.errors import MinidockError
 from minidock.kernel import nat, net
@@ -51,7 +51,7 @@ def clear(root: Path) -> list[str]:
     if _has_table(root):
         nat.remove(networks.table(root))
         done.append(f"nft table inet {networks.table(root)}")
-    done += bridges.restore(root)
+    done += forwarding.restore(root)
     files.remove_tree(root / "networks")
     return done
 

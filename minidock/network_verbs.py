@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from minidock import events
 from minidock.containers import state, wiring
 from minidock.containers.wiring import Attachment
 from minidock.errors import Conflict, InvalidInput, MinidockError, NotFound
@@ -41,6 +42,7 @@ class NetworkVerbs:
         internal: bool = False,
         ipv6: bool = False,
         attachable: bool = False,
+        aux_address: list[str] | None = None,
         options: dict[str, str] | None = None,
         labels: dict[str, str] | None = None,
     ) -> str:
@@ -61,7 +63,7 @@ class NetworkVerbs:
             labels=labels or {},
         )
         _check_options(network.options)
-        blocks = ipam.blocks(subnet or [], gateway or [], ip_range or [])
+        blocks = ipam.blocks(subnet or [], gateway or [], ip_range or [], aux_address or [])
         with networks.locked(self.root) as known, Netlink() as door:
             ipam.predefine(self.root, known)
             ipam.add(self.root, known, network, blocks)
@@ -71,6 +73,7 @@ class NetworkVerbs:
                 with contextlib.suppress(MinidockError):
                     bridges.remove(self.root, known, network)
                 raise
+            networks.note(self.root, network, "create")
         return network.id
 
     def networks(self, filters: dict[str, list[str]] | None = None) -> list[Json]:
@@ -111,6 +114,7 @@ class NetworkVerbs:
             ipam.predefine(self.root, known)
             network = networks.find(known, text)
             bridges.remove(self.root, known, network)
+            networks.note(self.root, network, "destroy")
             return network.name
 
     def network_prune(self, filters: dict[str, list[str]] | None = None) -> list[str]:
@@ -121,6 +125,7 @@ class NetworkVerbs:
         for network in selection.prunable_networks(list(self._known().values()), filters or {}):
             if network.name not in used and not network.endpoints:
                 removed.append(self.network_rm(network.id))
+        events.record(self.root, "network", "prune", "", reclaimed="0")
         return removed
 
     def network_connect(self, text: str, container_text: str, **wanted: Any) -> None:
@@ -131,7 +136,7 @@ class NetworkVerbs:
         from dataclasses import asdict
 
         from minidock import network_options
-        from minidock.containers import lifecycle
+        from minidock.containers import lifecycle, line
 
         name = self.network_name(text)
         container = state.find(self.root, container_text)
@@ -145,13 +150,13 @@ class NetworkVerbs:
             if any(each.network == name for each in spec.wiring.attachments):
                 raise Conflict(f"endpoint with name {container.name} already exists in network {name}")
             if container.running():
-                lifecycle.ask(container, "exec", op="connect", attachment=asdict(attachment))
+                line.ask(container, "exec", op="connect", attachment=asdict(attachment))
             spec.wiring.attachments.append(attachment)
             lifecycle.write_spec(container)
 
     def network_disconnect(self, text: str, container_text: str, *, force: bool = False) -> None:
         """Take a container out of a network, also while it runs."""
-        from minidock.containers import lifecycle
+        from minidock.containers import lifecycle, line
 
         container = state.find(self.root, container_text)
         name = self.network_name(text)
@@ -162,8 +167,27 @@ class NetworkVerbs:
             if len(staying) == len(spec.wiring.attachments):
                 raise Conflict(f"container {container.id} is not connected to network {name}")
             if container.running():
-                lifecycle.ask(container, "exec", op="disconnect", network=name)
+                line.ask(container, "exec", op="disconnect", network=name)
             spec.wiring.attachments = staying
+            lifecycle.write_spec(container)
+
+    def unlink(self, text: str) -> None:
+        """``web/db``: from its next start on the container web knows no other by the name db."""
+        from minidock.containers import lifecycle
+
+        name, slash, alias = text.removeprefix("/").partition("/")
+        if not slash:
+            raise Conflict("Conflict, cannot remove the default link name of the container")
+        container = state.find(self.root, name)
+        with container.lock():
+            container.forget_spec()
+            count = 0
+            for attachment in container.spec.wiring.attachments:
+                staying = [link for link in attachment.links if link.partition(":")[2] != alias]
+                count += len(attachment.links) - len(staying)
+                attachment.links = staying
+            if not count:
+                raise NotFound(f"No such link: {text}")
             lifecycle.write_spec(container)
 
     def _id_of(self, text: str) -> str:
@@ -203,5 +227,5 @@ def _check_options(options: dict[str, str]) -> None:
     for name, value in options.items():
         if name == networks.MTU and not (value.isdecimal() and 68 <= int(value) <= 65535):
             raise InvalidInput(f"invalid value {value!r} for {name}", hint="A number from 68 to 65535.")
-        if name == networks.MASQUERADE and value not in ("true", "false"):
+        if name in (networks.MASQUERADE, networks.TALK) and value not in ("true", "false"):
             raise InvalidInput(f"invalid value {value!r} for {name}", hint="true or false.")

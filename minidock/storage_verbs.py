@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from minidock import files
+from minidock import events, files
 from minidock.containers import state
 from minidock.containers.state import Container
 from minidock.errors import Conflict, MinidockError, NotFound
@@ -88,6 +88,7 @@ class StorageVerbs:
                 continue
             deleted.append(volume.name)
             freed += size
+        events.record(self.root, "volume", "prune", "", reclaimed=str(freed))
         return deleted, freed
 
     def fill_volumes(self, container: Container) -> None:
@@ -117,7 +118,7 @@ class StorageVerbs:
 
         *on_stat* is told what it is before the first byte.
         """
-        with self._files(text) as files:
+        with self._files(text, "archive-path") as files:
             if on_stat:
                 on_stat(files.look(path))
             return files.read(path, write)
@@ -127,7 +128,7 @@ class StorageVerbs:
 
         With *no_overwrite* no directory replaces a file, nor a file a directory.
         """
-        with self._files(text) as files:
+        with self._files(text, "extract-to-dir") as files:
             files.write(path, blocks, no_overwrite=no_overwrite)
 
     def copy_from(
@@ -139,21 +140,21 @@ class StorageVerbs:
         """
         from minidock import copying
 
-        with self._files(text) as files:
+        with self._files(text, "archive-path") as files:
             return copying.copy_from(files, path, local, follow=follow, owners=owners)
 
     def copy_to(self, text: str, path: str, local: str, *, follow: bool = False, owners: bool = False) -> int:
         """`cp LOCAL CONTAINER:PATH`; the bytes copied. As :meth:`copy_from`, the other way."""
         from minidock import copying
 
-        with self._files(text) as files:
+        with self._files(text, "extract-to-dir") as files:
             return copying.copy_to(files, path, local, follow=follow, owners=owners)
 
     def copy_stream_to(self, text: str, path: str, blocks: Blocks) -> int:
         """`cp - CONTAINER:PATH`: unpack a tar stream, with its owners; the bytes read."""
         from minidock import copying
 
-        with self._files(text) as files:
+        with self._files(text, "extract-to-dir") as files:
             return copying.copy_stream_to(files, path, blocks)
 
     def export(self, text: str, file: IO[bytes]) -> None:
@@ -163,6 +164,7 @@ class StorageVerbs:
         container = state.find(self.root, text)
         with view.layers(container) as root:
             archives.export(root, file, ids=user_namespace.ids_of(container.spec))
+        container.note("export")
 
     def diff(self, text: str) -> list[Change]:
         """What a container changed in its filesystem."""
@@ -173,8 +175,12 @@ class StorageVerbs:
         return overlay.diff(container.directory / "upper", inspection.layer_paths(container))
 
     @contextmanager
-    def _files(self, text: str) -> Iterator[Files]:
+    def _files(self, text: str, action: str = "") -> Iterator[Files]:
+        """The files of a container; *action* is what `events` shows when all went well."""
         from minidock.containers import archives
 
-        with archives.opened(state.find(self.root, text), text) as files:
+        container = state.find(self.root, text)
+        with archives.opened(container, text) as files:
             yield files
+        if action:
+            container.note(action)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from minidock import trace
@@ -17,7 +17,7 @@ from minidock.build.draft import Draft, Step
 from minidock.containers import lifecycle, timestamps, user_namespace
 from minidock.containers.spec import Spec
 from minidock.containers.state import Container
-from minidock.errors import InvalidInput, NotFound
+from minidock.errors import Conflict, InvalidInput, NotFound
 from minidock.images import layer as layers
 from minidock.images import reference
 from minidock.images.image import OCI_LAYER, Image, Layer
@@ -112,4 +112,5 @@ def _still(container: Container, pause: bool) -> Iterator[None]:
         yield
     finally:
         if running:
-            lifecycle.unpause(container)
+            with suppress(Conflict):  # it ended just before it was paused, or was killed
+                lifecycle.unpause(container)

@@ -8,12 +8,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from minidock.containers import wiring
 from minidock.containers.spec import Limits
 from minidock.errors import InvalidInput, NotFound
 
-# What `RUN` gets where neither it nor --network says more. Bridge networks come with lesson 11.
-DEFAULT_NETWORK = "host"
-NETWORK_NOTE = "RUN uses the host's network (--network host): networks of their own come with lesson 11."
 MOST_SECRET = 500 << 10  # bytes; BuildKit's limit
 
 
@@ -21,7 +19,9 @@ MOST_SECRET = 500 << 10  # bytes; BuildKit's limit
 class Options:
     """*tags* are names for the image; *secrets* the values by their ids. *newest*: SOURCE_DATE_EPOCH.
 
-    *explain*: find out for each layer what changed in it; that costs a walk through its files.
+    *network* is where RUN is, unless it says more itself: ``none``, ``host``, ``container:ID`` or a network's
+    name; *extra_hosts* (``name:address``) are for its /etc/hosts. *explain*: find out for each layer what
+    changed in it; that costs a walk through its files.
     """
 
     tags: tuple[str, ...] = ()
@@ -32,7 +32,8 @@ class Options:
     cache_from: tuple[str, ...] = ()
     pull: bool = False
     platform: str = ""
-    network: str = ""
+    network: str = wiring.DEFAULT
+    extra_hosts: tuple[str, ...] = ()
     secrets: Mapping[str, bytes] = field(default_factory=dict)
     squash: bool = False
     limits: Limits = field(default_factory=Limits)

@@ -17,12 +17,11 @@ from pathlib import Path
 from minidock import trace
 from minidock.build import dockerfile, heredocs, run_mounts, steps
 from minidock.build.draft import Draft
-from minidock.build.events import ContainerEnded, ContainerMade, LayerMade, Note, Output
+from minidock.build.events import ContainerEnded, ContainerMade, LayerMade, Output
 from minidock.build.instructions import Run
-from minidock.build.options import DEFAULT_NETWORK, NETWORK_NOTE
 from minidock.build.run_mounts import Planned
 from minidock.build.workshop import Stopped, Workshop
-from minidock.containers import lifecycle, timestamps
+from minidock.containers import lifecycle, timestamps, wiring
 from minidock.containers.spec import Namespaces, Spec
 from minidock.containers.state import Container
 from minidock.containers.streams import Streams
@@ -81,6 +80,7 @@ def run(
 
     shim.get_ready()  # the shims of all RUNs are forked from here: what is imported now, none of them imports
     options, settings = shop.options, draft.settings
+    network = instruction.network if instruction.network != "default" else options.network
     below = shop.view(draft)
     scratch = shop.new.directory / f"mounts-{os.urandom(4).hex()}"
     caches = shop.store.root / "cache" / "mounts"
@@ -102,7 +102,8 @@ def run(
             limits=options.limits,
             shm_size=options.shm_size,
             ulimits=dict(options.ulimits),
-            namespaces=Namespaces(network=_network(shop, instruction)),
+            namespaces=Namespaces(network=network),
+            wiring=_wiring(network, options.extra_hosts),
             student_layers=shop.student_layers,
             owner=str(shop.new.directory),
         )
@@ -152,13 +153,10 @@ def _execute(shop: Workshop, stage: str, container: Container) -> int:
     return code
 
 
-def _network(shop: Workshop, instruction: Run) -> str:
-    """What RUN asks for counts more than --network. The default is said once."""
-    asked = instruction.network if instruction.network != "default" else shop.options.network
-    if asked not in ("", "default"):
-        return asked
-    shop.tell_once(Note(NETWORK_NOTE))
-    return DEFAULT_NETWORK
+def _wiring(network: str, extra_hosts: tuple[str, ...]) -> wiring.Wiring:
+    """A cable into *network*, where that is one with cables."""
+    attachments = [wiring.Attachment(network)] if wiring.is_network(network) else []
+    return wiring.Wiring(attachments, extra_hosts=list(extra_hosts))
 
 
 def changes_in(shop: Workshop, draft: Draft, tree: Path) -> tuple[Change, ...]:

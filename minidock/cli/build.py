@@ -24,12 +24,18 @@ _LIMITS = (
 
 def build(context: Context, values: Values, arguments: list[str]) -> int:
     """Build an image from a Dockerfile."""
-    from minidock.cli import build_output
+    from minidock import build_page
 
     if values["progress"] not in ("auto", "plain", "tty", "quiet"):
         raise UsageError(f"invalid progress mode {values['progress']}", hint="auto, plain, tty or quiet")
     quiet = values["quiet"] or values["progress"] == "quiet"
-    page = build_output.Page(sys.stdout, quiet=quiet, explain=values["explain"], mode=values["progress"])
+    page = build_page.Page(
+        _write,
+        say,
+        quiet=quiet,
+        explain=values["explain"],
+        colours=values["progress"] == "tty" or (values["progress"] == "auto" and sys.stdout.isatty()),
+    )
     limits = {flag.name.replace("-", "_"): values[flag.name] for flag in _LIMITS if values[flag.name]}
     pulls = _Pulls(quiet)
 
@@ -51,6 +57,7 @@ def build(context: Context, values: Values, arguments: list[str]) -> int:
             pull=values["pull"],
             platform=values["platform"] or "",
             network=values["network"] or "",
+            add_host=values["add-host"],
             secrets=values["secret"],
             squash=values["squash"],
             explain=values["explain"],
@@ -91,6 +98,12 @@ class _Pulls:
     def end(self) -> None:
         self._stack.close()
         self._show = None
+
+
+def _write(text: bytes) -> None:
+    sys.stdout.flush()
+    sys.stdout.buffer.write(text)
+    sys.stdout.buffer.flush()
 
 
 def _build_args(texts: list[str]) -> dict[str, str]:
@@ -143,7 +156,7 @@ COMMANDS = {
         build,
         (
             *_LIMITS,
-            Flag("add-host", convert=_refuse("not yet: lesson 11 (networks)"), help="(not yet: lesson 11)"),
+            repeated("add-host", help="Add a custom host-to-IP mapping (host:ip)"),
             repeated("build-arg", help="Set build-time variables"),
             repeated("cache-from", help="Images to consider as cache sources", kind="strings"),
             Flag("cgroup-parent", convert=_refuse("minidock does not have it"), help="(not in minidock)"),
@@ -154,7 +167,7 @@ COMMANDS = {
             boolean("force-rm", help="Always remove intermediate containers (they are)"),
             Flag("iidfile", help="Write the image ID to the file"),
             repeated("label", help="Set metadata for an image"),
-            Flag("network", help="Set the networking mode for the RUN instructions: none or host"),
+            Flag("network", help="Set the networking mode for the RUN instructions during build"),
             boolean("no-cache", help="Do not use cache when building the image"),
             Flag("platform", help="Set platform if server is multi-platform capable"),
             Flag("progress", help="Set type of progress output (auto, plain, tty, quiet)", default="auto"),

@@ -50,10 +50,11 @@ def _verb(method: str, *keys: str) -> Callable[[Context, Values, list[str]], int
 
 def rm(context: Context, values: Values, arguments: list[str]) -> int:
     """Remove containers."""
-    if values["link"]:
-        raise UsageError("--link is not yet there: it comes with lesson 11 (networks).")
 
     def remove(name: str) -> str:
+        if values["link"]:
+            context.engine.unlink(name)
+            return name
         context.engine.rm(name, force=values["force"], volumes=values["volumes"])
         return name
 
@@ -142,7 +143,7 @@ COMMANDS = {
         "Remove one or more containers",
         rm,
         boolean("force", "f", "Force the removal of a running container (uses SIGKILL)"),
-        boolean("link", "l", "(not yet: lesson 11)"),
+        boolean("link", "l", "Remove the specified link"),
         boolean("volumes", "v", "Remove anonymous volumes associated with the container"),
     ),
     "update": _several(

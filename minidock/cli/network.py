@@ -11,7 +11,7 @@ from minidock.cli.flags import Command, Flag, UsageError, Values, boolean, repea
 from minidock.cli.inspecting import show
 from minidock.cli.ps import FORMAT
 from minidock.engine import parse_filters
-from minidock.errors import MinidockError, NotFound
+from minidock.errors import InvalidInput, MinidockError, NotFound
 
 _HEADINGS = {
     "ID": "NETWORK ID",
@@ -34,6 +34,7 @@ def create(context: Context, values: Values, arguments: list[str]) -> int:
         subnet=values["subnet"],
         gateway=values["gateway"],
         ip_range=values["ip-range"],
+        aux_address=values["aux-address"],
         internal=values["internal"],
         ipv6=values["ipv6"],
         attachable=values["attachable"],
@@ -148,13 +149,21 @@ def _address(row: dict[str, Any]) -> str:
     return f"{host}:{row['PublicPort']}"
 
 
+def _ipam_driver(name: str) -> str:
+    if name != "default":
+        raise InvalidInput(f"could not find plugin {name}: plugin not found", hint="minidock has default.")
+    return name
+
+
 _FILTER = repeated("filter", "f", 'Provide filter values (e.g. "driver=bridge")', kind="filter")
 _CREATE = (
     boolean("attachable", help="Enable manual container attachment"),
+    repeated("aux-address", help="Auxiliary IPv4 or IPv6 addresses used by Network driver", kind="map"),
     Flag("driver", "d", "string", "Driver to manage the Network", "bridge"),
     repeated("gateway", help="IPv4 or IPv6 Gateway for the subnet"),
     boolean("internal", help="Restrict external access to the network"),
     repeated("ip-range", help="Allocate container ip from a sub-range"),
+    Flag("ipam-driver", "", "string", "IP Address Management Driver", "default", _ipam_driver),
     boolean("ipv6", help="Enable IPv6 networking"),
     repeated("label", help="Set metadata on a network", convert=notation.assignment),
     repeated("opt", "o", "Set driver specific options", kind="map", convert=notation.assignment),
@@ -162,6 +171,7 @@ _CREATE = (
 )
 _CONNECT = (
     repeated("alias", help="Add network-scoped alias for the container"),
+    repeated("driver-opt", help="(accepted: the driver bridge has none for one container)", kind="strings"),
     Flag("ip", help="IPv4 address (e.g., 172.30.100.104)"),
     Flag("ip6", help="IPv6 address (e.g., 2001:db8::33)"),
     repeated("link", help="Add link to another container"),

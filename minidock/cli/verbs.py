@@ -46,6 +46,7 @@ VERBS = {
     "run": "run",
     "save": "archives",
     "search": "registry",
+    "serve": "serve",
     "start": "lifecycle",
     "stats": "stats",
     "stop": "lifecycle",
@@ -125,7 +126,6 @@ GROUP_SUMMARIES = {
 # Verbs of Docker whose engine is not built yet.
 LATER = {
     "compose": "lesson 13",
-    "serve": "lesson 12",
 }
 GLOBAL_FLAGS = (
     Flag("root", help="Directory of images and containers (default /var/lib/minidock; MINIDOCK_ROOT)"),

@@ -92,11 +92,12 @@ def opened(container: Container, name: str = "") -> Iterator[Files]:
     """The files of *container* with its volumes; *name* is what errors call it.
 
     Holds the container's lock: meanwhile nobody starts or removes it. One that runs may be opened several
-    times at once (``cp box:/a - | cp - box:/b`` would else wait for itself).
+    times at once (``cp box:/a - | cp - box:/b`` would else wait for itself). One that rests before a restart
+    is like one that does not run: its shim waits for us.
     """
-    running = container.running()
+    running = container.running() and not container.resting()
     with container.lock(shared=running) as lock:
-        if running and not container.running():
+        if running and (container.resting() or not container.running()):
             raise view.ended(container)
         with view.of(container, lock) as root:
             yield Files(root, name or container.name, user_namespace.ids_of(container.spec))

@@ -14,9 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from minidock import trace
-from minidock.containers import channel, child, etc, launcher, program, user_namespace
+from minidock.containers import channel, child, etc, launcher, links, program, user_namespace
 from minidock.containers.channel import Channel
-from minidock.containers.spec import Spec
 from minidock.containers.state import Container
 from minidock.errors import Conflict
 from minidock.kernel import capabilities, cgroups, namespaces, seccomp, syscalls
@@ -40,7 +39,7 @@ def program_of(container: Container) -> program.Program:
     powers = capabilities.resolve(spec.security.cap_add, spec.security.cap_drop, spec.security.privileged)
     return program.Program(
         arguments=child.init_arguments(spec),
-        environment=environment(spec),
+        environment=environment(container),
         working_directory=spec.working_directory or "/",
         make_directory=True,
         user=spec.user,
@@ -62,12 +61,13 @@ def filter_of(container: Container, powers: set[str]) -> bytes:
     return seccomp.program(security.seccomp, powers, container.root / "cache") or b""
 
 
-def environment(spec: Spec) -> list[str]:
-    """Docker's defaults, then what the image and the user set."""
+def environment(container: Container) -> list[str]:
+    """Docker's defaults, what it is told of linked containers, then what the image and the user set."""
+    spec = container.spec
     defaults = [f"PATH={program.DEFAULT_PATH}", f"HOSTNAME={etc.hostname(spec)}"]
     if spec.tty:
         defaults.append("TERM=xterm")
-    return defaults + spec.environment
+    return defaults + links.environment(container) + spec.environment
 
 
 def bear(
@@ -242,10 +242,14 @@ def _namespaces(container: Container) -> tuple[set[str], list[tuple[str, int]]]:
         ("uts", wanted.uts),
     ):
         if choice.startswith("container:"):
-            pid = _running(container, choice.partition(":")[2])
-            joins.append((kind, os.open(f"/proc/{pid}/ns/{kind}", os.O_RDONLY | os.O_CLOEXEC)))
-            if kind == "ipc":
-                joins.append(("shm", os.open(f"/proc/{pid}/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)))
+            identifier = choice.partition(":")[2]
+            pid = _running(container, identifier)
+            try:
+                joins.append((kind, os.open(f"/proc/{pid}/ns/{kind}", os.O_RDONLY | os.O_CLOEXEC)))
+                if kind == "ipc":
+                    joins.append(("shm", os.open(f"/proc/{pid}/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)))
+            except FileNotFoundError:  # it ended just now
+                raise _not_running(identifier) from None
         elif choice != "host":
             make.add(kind)
     return make, joins
@@ -256,8 +260,12 @@ def _running(container: Container, identifier: str) -> int:
     other = Container(container.root, identifier)
     pid = other.state().pid
     if not other.exists() or not other.running() or not pid:
-        raise Conflict(
-            f"cannot join the namespaces of a non running container: {identifier[:12]}",
-            hint=f"minidock start {identifier[:12]}",
-        )
+        raise _not_running(identifier)
     return pid
+
+
+def _not_running(identifier: str) -> Conflict:
+    return Conflict(
+        f"cannot join the namespaces of a non running container: {identifier[:12]}",
+        hint=f"minidock start {identifier[:12]}",
+    )

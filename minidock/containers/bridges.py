@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from pathlib import Path
 
 from minidock import files
+from minidock.containers import forwarding
 from minidock.containers import networks as stored
 from minidock.containers.networks import Network
 from minidock.containers.wiring import PREDEFINED
 from minidock.errors import Conflict, MinidockError
 from minidock.kernel import firewalls, nat, net, syscalls
 from minidock.kernel.netlink import Netlink
-
-_FORWARD = "net.ipv4.ip_forward"
-_FORWARD6 = "net.ipv6.conf.all.forwarding"
 
 
 def put_up(root: Path, networks: dict[str, Network], network: Network, door: Netlink) -> int:
@@ -30,8 +27,9 @@ def put_up(root: Path, networks: dict[str, Network], network: Network, door: Net
         if found.kind != "bridge":
             raise MinidockError(f"{network.bridge}: an interface with this name exists, and is no bridge")
         net.remove_link(door, found.index)
-    let_through(root, ipv6=network.ipv6)
+    changes = forwarding.note(root, net.links(door), ipv6=network.ipv6)
     stored.filter_packets(root, networks)
+    forwarding.switch_on(changes)  # not before there are walls
     gateway = next(block.gateway for block in network.blocks if not block.is_ipv6)
     index = net.add_bridge(door, network.bridge, mac_of(gateway), network.mtu)
     for block in network.blocks:
@@ -79,75 +77,3 @@ def remove(root: Path, networks: dict[str, Network], network: Network) -> None:
 def mac_of(ip: str) -> str:
     """A hardware address made of the IP address, as Docker does: the same container has the same again."""
     return "02:42:" + ":".join(f"{int(part):02x}" for part in ip.split("."))
-
-
-# --- settings of the whole machine ---------------------------------------------------------------
-
-
-def let_through(root: Path, *, ipv6: bool) -> None:
-    """Make the machine a router: it passes on what is not for itself. Notes down what was set before."""
-    changes = {_FORWARD: "1"}
-    if ipv6:
-        changes[_FORWARD6] = "1"
-        # A router ignores what other routers announce, and would lose its own way out: 2 says, listen still.
-        for name in set(os.listdir("/proc/sys/net/ipv6/conf")) - {"all", "default", "lo"}:
-            if _read(f"net.ipv6.conf.{name}.accept_ra") == "1":
-                changes[f"net.ipv6.conf.{name}.accept_ra"] = "2"
-    before = {name: _read(name) for name, value in changes.items() if _read(name) != value}
-    if not before:
-        return
-    note = _note(root)
-    files.write_json(note, {"where": _where(), "before": {**before, **_noted(root)}}, sync=False)
-    for name in before:
-        syscalls.write_file(_path(name), changes[name])
-
-
-def restore(root: Path) -> list[str]:
-    """Set back what :func:`let_through` changed, where it is still so. Says what was set."""
-    done = []
-    for name, value in _noted(root).items():
-        if _read(name) not in ("", value):
-            with contextlib.suppress(MinidockError):
-                syscalls.write_file(_path(name), value)
-                done.append(f"setting {name} = {value}")
-    _note(root).unlink(missing_ok=True)
-    return done
-
-
-def changed(root: Path) -> dict[str, str]:
-    """The settings that are not as minidock found them: ``{name: what it was}``."""
-    return {name: value for name, value in _noted(root).items() if _read(name) not in ("", value)}
-
-
-def _note(root: Path) -> Path:
-    return root / "networks" / ".settings.json"
-
-
-def _noted(root: Path) -> dict[str, str]:
-    """What was noted in this network since this boot; older notes tell nothing any more."""
-    try:
-        noted = files.read_json(_note(root))
-        return dict(noted["before"]) if noted["where"] == _where() else {}
-    except (MinidockError, KeyError, TypeError, ValueError):
-        return {}
-
-
-def _where() -> str:
-    boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-    return f"{boot} {os.readlink('/proc/thread-self/ns/net')}"
-
-
-def _path(name: str) -> str:
-    head, _, rest = name.partition(".conf.")
-    if not rest:
-        return "/proc/sys/" + name.replace(".", "/")
-    interface, _, last = rest.rpartition(".")  # an interface may have dots in its name
-    return f"/proc/sys/{head.replace('.', '/')}/conf/{interface}/{last}"
-
-
-def _read(name: str) -> str:
-    try:
-        with open(_path(name)) as file:
-            return file.read().strip()
-    except OSError:
-        return ""

@@ -13,7 +13,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from minidock.containers import bridges, etc, ipam, networks, ports
+from minidock.containers import bridges, etc, ipam, links, networks, ports
 from minidock.containers.etc import Place
 from minidock.containers.loop import Loop
 from minidock.containers.nameserver import NameServer
@@ -21,7 +21,7 @@ from minidock.containers.networks import Endpoint, Network
 from minidock.containers.proxy import Door
 from minidock.containers.state import Container
 from minidock.containers.wiring import DEFAULT, Attachment, is_network
-from minidock.errors import Conflict, MinidockError, NotFound
+from minidock.errors import MinidockError, NotFound
 from minidock.kernel import nat, net
 from minidock.kernel.netlink import Netlink
 
@@ -36,6 +36,7 @@ class Cables:
         self._doors: list[Door] = []
         self._names: NameServer | None = None
         self._reserved = False
+        self._joined: list[Network] = []  # as `events` has told
 
     @property
     def needed(self) -> bool:
@@ -60,6 +61,7 @@ class Cables:
             self._reserved = True
             for network, _ in places:
                 networks.save(container.root, network)
+                self._note_join(network)
         self._write_names(places)
 
     def _take_place(
@@ -100,10 +102,12 @@ class Cables:
         try:
             with Netlink() as host, Netlink(namespace) as box:
                 net.link_up(box, _LOOPBACK)
+                names = self._answer_names(places, namespace)
                 for place in places:
                     self._lay(place, host, box, namespace)
                 self._lead_out(places, box)
-                self._answer_names(places, namespace)
+                if names is not None:
+                    names.finish()
         finally:
             if waiting is not None:
                 self._published(waiting)
@@ -114,7 +118,10 @@ class Cables:
         network, endpoint = place
         bridge = net.index_of(host, network.bridge)
         net.add_cable(host, endpoint.cable, bridge, namespace, endpoint.inside, endpoint.mac, network.mtu)
-        net.allow_hairpin(host, net.index_of(host, endpoint.cable))
+        port = net.index_of(host, endpoint.cable)
+        net.allow_hairpin(host, port)
+        if network.isolates:
+            net.isolate(host, port)
         index = net.index_of(box, endpoint.inside)
         for block in network.blocks:
             prefix = int(block.subnet.rpartition("/")[2])
@@ -138,32 +145,18 @@ class Cables:
             with networks.locked(self._container.root) as known:
                 networks.filter_packets(self._container.root, known)
 
-    def _answer_names(self, places: list[Place], namespace: int) -> None:
-        if self._names is None and any(network.resolves_names for network, _ in places):
-            outward = any(not network.internal for network, _ in places)
-            servers = etc.servers(self._container.spec) if outward else []
-            self._names = NameServer(self._loop, self._container, namespace, servers)
+    def _answer_names(self, places: list[Place], namespace: int) -> NameServer | None:
+        """Start the name server where one is needed and none is; call `finish` on it."""
+        if self._names is not None or not any(network.resolves_names for network, _ in places):
+            return None
+        outward = any(not network.internal for network, _ in places)
+        servers = etc.servers(self._container.spec) if outward else []
+        self._names = NameServer(self._loop, self._container, namespace, servers)
+        return self._names
 
     def _write_names(self, places: list[Place]) -> None:
-        etc.write(self._container, places, self._linked(places))
-
-    def _linked(self, places: list[Place]) -> list[tuple[str, str]]:
-        """In the default network --link works as of old: by lines in /etc/hosts, true at the start."""
-        lines = []
-        for network, _ in places:
-            for attachment in self._container.spec.wiring.attachments:
-                if attachment.network != network.name or network.resolves_names:
-                    continue
-                for link in attachment.links:
-                    other, _, alias = link.partition(":")
-                    there = network.endpoints.get(other)
-                    if there is None:
-                        raise Conflict(
-                            f"Cannot link to a non running container: {other[:12]} AS {alias}",
-                            hint=f"minidock start {other[:12]}",
-                        )
-                    lines.append((there.ip, f"{alias} {other[:12]} {there.name}"))
-        return lines
+        linked = links.hosts(self._container, [network for network, _ in places])
+        etc.write(self._container, places, linked)
 
     def _places(self) -> list[Place]:
         """Where the container is, in the order of its interfaces."""
@@ -188,6 +181,7 @@ class Cables:
                 self._lay(place, host, box, namespace)
                 networks.save(root, network)
                 self._reserved = True
+                self._note_join(network)
                 self._container.spec.wiring.attachments.append(attachment)
                 self._rearrange(known, box, namespace)
 
@@ -198,6 +192,8 @@ class Cables:
             network = networks.find(known, name)
             endpoint = network.endpoints.pop(identifier)
             networks.save(root, network)
+            self._joined = [each for each in self._joined if each.id != network.id]
+            networks.note(root, network, "disconnect", container=identifier)
             networks.withdraw(root, known, endpoint.ports)
             net.remove_link(box, net.index_of(box, endpoint.inside))
             wiring = self._container.spec.wiring
@@ -222,7 +218,9 @@ class Cables:
                 waiting.finish()
             for door in self._doors:
                 door.open(self._loop)
-        self._answer_names(places, namespace)
+        names = self._answer_names(places, namespace)
+        if names is not None:
+            names.finish()
         self._write_names(places)
 
     # --- the end ---------------------------------------------------------------------------------
@@ -232,12 +230,23 @@ class Cables:
             door.close(self._loop)
         self._doors = []
 
+    def _note_join(self, network: Network) -> None:
+        self._joined.append(network)
+        networks.note(self._container.root, network, "connect", container=self._container.id)
+
+    def note_end(self) -> None:
+        """Tell `events` that the container has left its networks."""
+        for network in self._joined:
+            networks.note(self._container.root, network, "disconnect", container=self._container.id)
+        self._joined = []
+
     def free_ports(self) -> None:
         """Let the host's ports go before anyone hears of the end: the next container may want them."""
         self._close_doors()
 
     def release(self) -> None:
         """Give back everything: addresses, ports, cables. Nobody waits for it any more."""
+        self.note_end()
         self._close_doors()
         if self._names is not None:
             self._names.close()

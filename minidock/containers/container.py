@@ -18,7 +18,7 @@ from typing import Any
 
 from minidock import events, files
 from minidock.containers import timestamps
-from minidock.containers.life import ALIVE
+from minidock.containers.life import ALIVE, RESTARTING
 from minidock.containers.spec import Spec
 from minidock.errors import MinidockError, NotFound
 
@@ -128,20 +128,26 @@ class Container:
     def exists(self) -> bool:
         return (self.directory / "config.json").exists()
 
+    def resting(self) -> bool:
+        """Whether it has ended and its restart policy will start it again: alive, but without processes."""
+        return self.status() == RESTARTING
+
     @contextmanager
-    def lock(self, *, shared: bool = False) -> Iterator[int]:
+    def lock(self, *, shared: bool = False, wait: bool = True) -> Iterator[int]:
         """Be the only one who starts, removes, copies into or commits this container.
 
         *shared* is for those who look at one that runs: they only keep it from being started anew.
         A flock on the directory itself: no file to make, none to leave behind. Yields its descriptor: who
-        inherits that holds the lock, too. Raises NotFound when the container was removed while we waited.
+        inherits that holds the lock, too. Raises NotFound when the container was removed while we waited;
+        without *wait* BlockingIOError when somebody else holds it.
         """
         try:
             descriptor = os.open(self.directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         except FileNotFoundError:
             raise no_such_container(self.id) from None
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
+            kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
+            fcntl.flock(descriptor, kind if wait else kind | fcntl.LOCK_NB)
             if not self.exists():
                 raise no_such_container(self.id)
             yield descriptor

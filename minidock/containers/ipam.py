@@ -69,12 +69,20 @@ def add(root: Path, networks: dict[str, Network], network: Network, blocks: list
     networks[network.name] = network
 
 
-def blocks(subnet: list[str], gateway: list[str], ip_range: list[str]) -> list[Block]:
+def blocks(subnet: list[str], gateway: list[str], ip_range: list[str], kept: list[str]) -> list[Block]:
     """What --subnet, --gateway and --ip-range ask for; each gateway and range belongs to the subnet it is in.
 
-    Raises InvalidInput when one belongs to none.
+    *kept* are addresses that no container gets, as ``name=address``. Raises InvalidInput when something
+    belongs to no subnet.
     """
     found = [Block(text, "") for text in subnet]
+    for text in kept:
+        name, _, address = text.partition("=")
+        fitting = (block for block in found if subnets.subnet(block.subnet).holds(address))
+        block = next(fitting, None)
+        if block is None:
+            raise InvalidInput(f"no matching subnet for aux-address {address or text}")
+        block.kept[name] = subnets.address(*subnets.number(address))
     for kind, texts in (("gateway", gateway), ("ip_range", ip_range)):
         for text in texts:
             inside = subnets.subnet(text) if kind == "ip_range" else text
@@ -100,7 +108,7 @@ def allocate(network: Network, endpoint: Endpoint, wanted: Attachment) -> None:
 
     Raises Conflict when an address is in use, InvalidInput when it cannot be had here.
     """
-    taken = {block.gateway for block in network.blocks}
+    taken = {address for block in network.blocks for address in (block.gateway, *block.kept.values())}
     for other in network.endpoints.values():
         taken |= {other.ip, other.ip6}
     for block in network.blocks:

@@ -1,6 +1,8 @@
 """The name server of one container, at 127.0.0.11: who is called what in the networks that it is in.
 
-The shim answers it, on sockets that it opened in the container's network. Names of containers come from the
+The shim answers it, on sockets that it opened in the container's network. They have ports by chance, to
+which the kernel leads what is sent to port 53: that port stays free for a name server of the container's
+own. Names of containers come from the
 networks' files, so that whoever starts later is found as well; every other name is asked of the host's own
 resolvers, from the host's network. One thread, no waiting: an answer that is still to come has its own
 socket and its own deadline.
@@ -18,7 +20,7 @@ from minidock.containers import dns, networks
 from minidock.containers.loop import READ, WRITE, Loop
 from minidock.containers.networks import Endpoint, Network
 from minidock.containers.state import Container
-from minidock.kernel import netlink
+from minidock.kernel import nat, netlink
 
 ADDRESS, PORT = "127.0.0.11", 53
 PATIENCE = 3.0  # seconds for a resolver of the host to answer
@@ -40,10 +42,16 @@ class NameServer:
         for each in (self._datagrams, self._listener):
             each.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             each.setblocking(False)
-            each.bind((ADDRESS, PORT))
+            each.bind((ADDRESS, 0))
         self._listener.listen(16)
+        udp, tcp = (each.getsockname()[1] for each in (self._datagrams, self._listener))
+        self._redirection = nat.redirect(namespace, ADDRESS, PORT, udp, tcp)
         loop.watch(self._datagrams.fileno(), READ, self._hear)
         loop.watch(self._listener.fileno(), READ, self._accept)
+
+    def finish(self) -> None:
+        """Wait until the container can ask."""
+        self._redirection.finish()
 
     def close(self) -> None:
         for each in (self._datagrams, self._listener):

@@ -17,8 +17,9 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from minidock import files
+from minidock import events, files
 from minidock.config import DEFAULT_ROOT
+from minidock.containers import forwarding
 from minidock.containers.wiring import DEFAULT
 from minidock.errors import InvalidInput, KernelError, MinidockError, NotFound
 from minidock.kernel import nat, net
@@ -27,6 +28,7 @@ from minidock.kernel.netlink import Netlink
 BRIDGE_NAME = "com.docker.network.bridge.name"
 MTU = "com.docker.network.driver.mtu"
 MASQUERADE = "com.docker.network.bridge.enable_ip_masquerade"
+TALK = "com.docker.network.bridge.enable_icc"  # "inter-container communication"
 
 
 @dataclass(slots=True)
@@ -53,6 +55,7 @@ class Block:
     gateway: str
     ip_range: str = ""
     asked: bool = False  # the user chose it: then addresses may be chosen, too
+    kept: dict[str, str] = field(default_factory=dict)  # addresses of other machines there, by a name
 
     @property
     def is_ipv6(self) -> bool:
@@ -96,12 +99,16 @@ class Network:
     def mtu(self) -> int:
         return int(self.options.get(MTU, "1500"))
 
+    @property
+    def isolates(self) -> bool:
+        """Whether its containers must not reach each other."""
+        return self.options.get(TALK, "true") == "false"
+
     def filtered(self) -> nat.Network:
         """What the packet filter has to know of it."""
         masquerade = self.options.get(MASQUERADE, "true") != "false"
-        return nat.Network(
-            self.bridge, tuple(block.subnet for block in self.blocks), self.internal, masquerade
-        )
+        subnets = tuple(block.subnet for block in self.blocks)
+        return nat.Network(self.bridge, subnets, self.internal, masquerade, not self.isolates)
 
 
 def mark(root: Path) -> str:
@@ -159,6 +166,12 @@ def save(root: Path, network: Network, *, sync: bool = False) -> None:
     """Write a network down. Who is in it need not survive a power cut: no container does."""
     value = asdict(network)
     files.write_json(root / "networks" / f"{network.name}.json", value, sync=sync, squeeze=True)
+
+
+def note(root: Path, network: Network, action: str, **attributes: str) -> None:
+    """Add a line to what `events` shows."""
+    about = {"name": network.name, "type": network.driver, **attributes}
+    events.record(root, "network", action, network.id, **about)
 
 
 def find(networks: dict[str, Network], text: str) -> Network:
@@ -250,4 +263,4 @@ def filter_packets(root: Path, networks: dict[str, Network]) -> None:
         for port in endpoint.ports
         if by_kernel(port)
     ]
-    nat.replace(table(root), [network.filtered() for network in bridges], ports)
+    nat.replace(table(root), [network.filtered() for network in bridges], ports, *forwarding.apart(root))

@@ -12,7 +12,7 @@ from minidock.containers.checks import signal_number
 from minidock.containers.client import Client
 from minidock.containers.running import Running
 from minidock.containers.wiring import Attachment
-from minidock.errors import InvalidInput, MinidockError
+from minidock.errors import Conflict, InvalidInput, MinidockError
 
 SIGKILL = 9
 
@@ -47,6 +47,13 @@ def _attach(running: Running, client: Client, request: dict[str, Any]) -> None:
 
 def _resize(running: Running, client: Client, request: dict[str, Any]) -> None:
     rows, columns = request["size"]
+    if request.get("execution"):
+        console = running.executions.get(str(request["execution"]))
+        if console is None:
+            raise Conflict(f"exec {request['execution']} is not running")
+        console.resize(rows, columns)
+        client.finish(done=True)
+        return
     running.console.resize(rows, columns)
     running.note("resize", height=str(rows), width=str(columns))
     client.finish(done=True)
@@ -118,9 +125,10 @@ def _execs(running: Running, client: Client, request: dict[str, Any]) -> None:
 
 
 def _update(running: Running, client: Client, request: dict[str, Any]) -> None:
-    """New limits, all of them or none."""
+    """New limits, all of them or none. Between two lives there is nothing to limit."""
     try:
-        running.cgroup.apply(**request["limits"])
+        if not running.resting:
+            running.cgroup.apply(**request["limits"])
     except MinidockError:
         running.cgroup.apply(**asdict(running.container.spec.limits))
         raise
@@ -134,12 +142,14 @@ def _allow(running: Running, verb: str) -> str:
 
 
 def _connect(running: Running, client: Client, request: dict[str, Any]) -> None:
-    running.cables.connect(running.pid, Attachment(**request["attachment"]))
+    if not running.resting:  # else the next start does it
+        running.cables.connect(running.pid, Attachment(**request["attachment"]))
     client.finish(done=True)
 
 
 def _disconnect(running: Running, client: Client, request: dict[str, Any]) -> None:
-    running.cables.disconnect(running.pid, str(request["network"]))
+    if not running.resting:
+        running.cables.disconnect(running.pid, str(request["network"]))
     client.finish(done=True)
 
 

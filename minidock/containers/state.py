@@ -276,7 +276,8 @@ def clear(container: Container) -> None:
 
     cgroup.clear(container.root, container.id)
     networks.forget_dead(container.root)
-    (container.directory / "shim.sock").unlink(missing_ok=True)
+    for name in ("shim.sock", "lobby.sock"):
+        (container.directory / name).unlink(missing_ok=True)
 
 
 def _removes_itself(container: Container) -> bool:

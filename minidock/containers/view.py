@@ -38,7 +38,7 @@ def of(container: Container, lock: int, *, volumes: bool = True) -> Iterator[int
     A container that runs is seen as it sees itself, but for /dev, /proc and /sys. Without *volumes* it is
     the image and what the container wrote (only of one that does not run).
     """
-    if container.running():
+    if container.running() and not container.resting():
         with (
             _namespace(container) as descriptor,
             _helped(["join", str(descriptor)], descriptor, lock) as root,

@@ -18,7 +18,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from minidock import files
+from minidock import events, files
 from minidock.containers import timestamps
 from minidock.containers.spec import Mount
 from minidock.errors import Conflict, InvalidInput, MinidockError, NotFound
@@ -130,6 +130,11 @@ def uses(root: Path) -> dict[str, list[Use]]:
     return found
 
 
+def note(root: Path, name: str, action: str, **attributes: str) -> None:
+    """Add a line to what `events` shows."""
+    events.record(root, "volume", action, name, driver="local", **attributes)
+
+
 # --- making --------------------------------------------------------------------------------------
 
 
@@ -205,6 +210,7 @@ def _make(root: Path, wanted: Volume, *, sync: bool = True) -> Volume:
     os.rename(making, target)
     if sync:
         files.sync_directory(home(root))
+    note(root, wanted.name, "create")
     return wanted
 
 
@@ -270,6 +276,7 @@ def _vanish(root: Path, name: str) -> Path:
     parting = home(root) / f"{_PARTING}{name[:80]}-{os.urandom(4).hex()}"
     os.rename(home(root) / name, parting)
     files.sync_directory(home(root))
+    note(root, name, "destroy")
     return parting
 
 

@@ -19,18 +19,22 @@ from dataclasses import dataclass
 
 from minidock import trace
 from minidock.errors import KernelError, MinidockError
-from minidock.kernel import syscalls
+from minidock.kernel import netlink, syscalls
 from minidock.kernel.door import request
 
 
 @dataclass(frozen=True, slots=True)
 class Network:
-    """One bridge: its *subnets* (``172.17.0.0/16``); an *internal* one has no way out nor in."""
+    """One bridge: its *subnets* (``172.17.0.0/16``); an *internal* one has no way out nor in.
+
+    Without *talk* its containers do not reach each other, nor each other's published ports.
+    """
 
     bridge: str
     subnets: tuple[str, ...]
     internal: bool = False
     masquerade: bool = True
+    talk: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +80,8 @@ _CHAINS = """
   }
   chain forward {
     type filter hook forward priority 0
+    meta nfproto ipv4 iifname @apart oifname @apart drop comment "this host leads nowhere else"
+    meta nfproto ipv6 iifname @apart6 oifname @apart6 drop
     ct state established,related accept
     iifname . oifname vmap @inside comment "two containers of one network"
     iifname @internal drop
@@ -87,15 +93,23 @@ _CHAINS = """
 
 
 @trace.mechanism(lesson=11)
-def replace(table: str, networks: Iterable[Network], ports: Iterable[Port]) -> None:
+def replace(
+    table: str,
+    networks: Iterable[Network],
+    ports: Iterable[Port],
+    apart: Iterable[str] = (),
+    apart6: Iterable[str] = (),
+) -> None:
     """Write the table anew: masquerade on the way out, published ports on the way in, walls between networks.
 
+    From one of the host's interfaces *apart* (for IPv6 *apart6*) to another nothing passes.
     One transaction: every packet meets the old table or the new one. Raises KernelError, MinidockError.
     """
     known, parts = list(networks), _Elements()
     for network in known:
         parts.add("bridges", f'"{network.bridge}"')
-        parts.add("inside", f'"{network.bridge}" . "{network.bridge}" : accept')
+        verdict = "accept" if network.talk else "drop"
+        parts.add("inside", f'"{network.bridge}" . "{network.bridge}" : {verdict}')
         if network.internal:
             parts.add("internal", f'"{network.bridge}"')
         for subnet in network.subnets:
@@ -105,6 +119,9 @@ def replace(table: str, networks: Iterable[Network], ports: Iterable[Port]) -> N
                 parts.add(f"hidden{six}", subnet)
     for port in ports:
         parts.add(*_element(port))
+    for name, interfaces in (("apart", apart), ("apart6", apart6)):
+        for interface in interfaces:
+            parts.add(name, f'"{interface}"')
     text = "".join(parts.declare(name, kind) for name, kind in _SETS.items())
     # "add" first: the kernel refuses to delete a table that is not there.
     run(f"add table inet {table}\ndelete table inet {table}\ntable inet {table} {{\n{text}{_CHAINS}}}\n")
@@ -117,6 +134,22 @@ def publish(table: str, ports: Iterable[Port]) -> Pending:
     The program nft takes as long as the rest of a container's network, so it runs beside.
     """
     return Pending(_changes("add", table, ports))
+
+
+@trace.mechanism(lesson=11)
+def redirect(namespace: int, address: str, port: int, udp: int, tcp: int) -> Pending:
+    """Let a service inside a container be found at a port that the container's own programs may take, too.
+
+    What they send to *address*:*port* comes to the ports *udp* and *tcp* of the same address; the answers
+    look as if they came from *port*. The rules stand in the network *namespace* itself.
+    """
+    lines = [
+        f"    ip daddr {address} {protocol} dport {port} dnat to {address}:{to}\n"
+        for protocol, to in (("udp", udp), ("tcp", tcp))
+    ]
+    hook = "    type nat hook output priority -100\n"
+    with netlink.inside(namespace):  # a program begins where its starter is
+        return Pending(f"table ip minidock {{\n  chain output {{\n{hook}{''.join(lines)}  }}\n}}\n")
 
 
 @trace.mechanism(lesson=11)
@@ -235,6 +268,8 @@ def _program() -> str:
 _SETS = {
     "bridges": "type ifname",
     "internal": "type ifname",
+    "apart": "type ifname",
+    "apart6": "type ifname",
     "inside": "type ifname . ifname : verdict",
     "subnets": "type ipv4_addr; flags interval",
     "subnets6": "type ipv6_addr; flags interval",

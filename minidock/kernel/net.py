@@ -104,6 +104,14 @@ def allow_hairpin(door: Netlink, index: int) -> None:
 
 
 @trace.mechanism(lesson=11)
+def isolate(door: Netlink, index: int) -> None:
+    """Let nothing pass between this port of the bridge and others that are isolated, only to the host."""
+    body = _LINK.pack(_socket.AF_BRIDGE, 0, index, 0, 0)
+    body += nested(netlink.IFLA_PROTINFO, attribute(netlink.IFLA_BRPORT_ISOLATED, b"\1"))
+    door.ask(netlink.RTM_SETLINK, 0, body, port=index, isolated="on")
+
+
+@trace.mechanism(lesson=11)
 def link_up(door: Netlink, index: int, *, ipv6: bool = True) -> None:
     """Switch an interface on. Without *ipv6* it gives itself no IPv6 address."""
     body = _LINK.pack(0, 0, index, IFF_UP, IFF_UP)

@@ -25,11 +25,14 @@ def test_a_life_from_create_to_destroy(busybox, minidock):
     minidock("start", "site")
     minidock("wait", "site")
     minidock("rm", "site")
-    found = minidock("events", "--since", "10m", *NOW, "--format", "json").stdout
+    wanted = ("--filter", "type=container", "--filter", "type=network")
+    found = minidock("events", "--since", "10m", *NOW, *wanted, "--format", "json").stdout
     assert actions(found) == [
-        f"container {action}" for action in ("create", "start", "die", "rename", "start", "die", "destroy")
+        *("container create", "network connect", "container start", "container die", "network disconnect"),
+        *("container rename", "network connect", "container start", "container die", "network disconnect"),
+        "container destroy",
     ]
-    die = json.loads(found.splitlines()[2])
+    die = json.loads(found.splitlines()[3])
     assert die["Actor"]["Attributes"]["exitCode"] == "3"
     assert die["Actor"]["Attributes"]["image"] == "busybox"
     assert die["Actor"]["Attributes"]["tier"] == "front"
@@ -42,6 +45,75 @@ def test_images_are_on_record(busybox, minidock):
     minidock("rmi", "mine:1")
     found = minidock("events", "--since", "10m", *NOW, "--filter", "type=image", "--format", "json").stdout
     assert actions(found) == ["image tag", "image untag"]
+
+
+def told(minidock, *filters: str) -> list[str]:
+    """What happened so far: type, action and attributes, the names of volumes and networks first."""
+    flags = [word for each in filters for word in ("--filter", each)]
+    found = minidock("events", "--since", "10m", *NOW, "--format", "json", *flags).stdout
+    lines = []
+    for event in map(json.loads, found.splitlines()):
+        about = event["Actor"]["Attributes"]
+        rest = sorted(f"{key}={value}" for key, value in about.items() if key not in ("name", "container"))
+        name = about.get("name", event["Actor"]["ID"])
+        lines.append(" ".join([event["Type"], event["Action"], name, *rest]))
+    return lines
+
+
+def test_networks_are_on_record(busybox, minidock):
+    minidock("network", "create", "app")
+    minidock("run", "-d", "--name", "web", "--network", "app", "busybox", "sleep", "1000")
+    minidock("network", "connect", "bridge", "web")
+    minidock("network", "disconnect", "app", "web")
+    minidock("rm", "-f", "web")
+    minidock("network", "rm", "app")
+    minidock("network", "prune", "-f")
+    assert told(minidock, "type=network") == [
+        "network create app type=bridge",
+        "network connect app type=bridge",
+        "network connect bridge type=bridge",
+        "network disconnect app type=bridge",
+        "network disconnect bridge type=bridge",
+        "network destroy app type=bridge",
+        "network prune  reclaimed=0",
+    ]
+    assert len(told(minidock, "network=app")) == 4
+    web = minidock("events", "--since", "10m", *NOW, "--filter", "event=connect", "--format", "json").stdout
+    create = minidock("events", "--since", "10m", *NOW, "--filter", "event=create", "--format", "json").stdout
+    containers = {json.loads(line)["Actor"]["Attributes"]["container"] for line in web.splitlines()}
+    assert containers == {json.loads(create.splitlines()[1])["Actor"]["ID"]}
+
+
+def test_volumes_are_on_record(busybox, minidock):
+    minidock("volume", "create", "data")
+    minidock("volume", "create", "data")  # it is there already
+    minidock("run", "--rm", "-v", "data:/data:ro", "-v", "more:/more", "busybox", "true")
+    minidock("volume", "rm", "data")
+    minidock("volume", "prune", "-af")
+    mounted = "driver=local propagation=rprivate"
+    found = [line.partition(" reclaimed")[0] for line in told(minidock, "type=volume")]
+    assert found == [
+        "volume create data driver=local",
+        "volume create more driver=local",
+        f"volume mount data destination=/data {mounted} read/write=false",
+        f"volume mount more destination=/more {mounted} read/write=true",
+        "volume unmount data driver=local",
+        "volume unmount more driver=local",
+        "volume destroy data driver=local",
+        "volume destroy more driver=local",
+        "volume prune ",
+    ]
+
+
+def test_who_looks_into_a_container_is_on_record(busybox, minidock, tmp_path):
+    minidock("run", "-d", "--name", "web", "busybox", "sleep", "1000")
+    minidock("top", "web")
+    minidock("cp", "web:/etc/passwd", tmp_path / "passwd")
+    minidock("cp", tmp_path / "passwd", "web:/tmp/passwd")
+    minidock("export", "-o", tmp_path / "web.tar", "web")
+    minidock("cp", "web:/nowhere", tmp_path, check=False)
+    found = [line.split()[1] for line in told(minidock, "container=web")]
+    assert found == ["create", "start", "top", "archive-path", "extract-to-dir", "export"]
 
 
 def test_filters(busybox, minidock):
@@ -87,7 +159,7 @@ def test_who_listens_hears_it_at_once(busybox, minidock, daemon_json):
             minidock("run", "--rm", "busybox", "true")
             if enough.wait(1):
                 break
-        assert heard[-4:] == ["create", "start", "die", "destroy"]
+        assert heard[-6:] == ["create", "connect", "start", "die", "disconnect", "destroy"]
     finally:
         process.kill()
         process.wait()

@@ -127,7 +127,7 @@ def nft(*words: str) -> str:
 
 
 @contextlib.contextmanager
-def outside() -> Iterator[int]:
+def outside(link: str = "wan", net: str = "198.51.100") -> Iterator[int]:
     """A network that plays the internet: 198.51.100.2; this host is 198.51.100.1. Yields a pid in it."""
     holder = subprocess.Popen(["unshare", "-n", "sleep", "1000"])
     try:
@@ -135,11 +135,12 @@ def outside() -> Iterator[int]:
         there = Path(f"/proc/{holder.pid}/ns/net")
         while os.stat(there).st_ino == here:
             os.sched_yield()
-        ip("link", "add", "wan", "type", "veth", "peer", "name", "wan", "netns", str(holder.pid))
-        ip("addr", "add", "198.51.100.1/24", "dev", "wan")
-        ip("link", "set", "wan", "up")
-        ip("route", "add", "default", "via", "198.51.100.2")
-        for words in (("addr", "add", "198.51.100.2/24", "dev", "wan"), ("link", "set", "wan", "up")):
+        ip("link", "add", link, "type", "veth", "peer", "name", link, "netns", str(holder.pid))
+        ip("addr", "add", f"{net}.1/24", "dev", link)
+        ip("link", "set", link, "up")
+        if link == "wan":
+            ip("route", "add", "default", "via", f"{net}.2")
+        for words in (("addr", "add", f"{net}.2/24", "dev", link), ("link", "set", link, "up")):
             ip(*words, pid=holder.pid)
         ip("link", "set", "lo", "up", pid=holder.pid)
         yield holder.pid

@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import signal
 import socket
 import subprocess
+import sys
 import threading
 
 import pytest
-from networking import Lan, accepts, elsewhere, ip, nft, outside
+from networking import Lan, accepts, elsewhere, get, ip, nft, outside
+from worlds import PATIENCE
 
 from minidock import leftovers
 from minidock.containers import ipam, lifecycle, networks, subnets
 from minidock.errors import Conflict, InvalidInput, MinidockError, NotFound
 
-pytestmark = pytest.mark.vm
-
 
 @pytest.fixture
 def lan(box) -> Lan:
+    # A new network begins as the host is set just now, where others may have been.
+    with open("/proc/sys/net/ipv4/ip_forward", "w") as file:
+        file.write("0")
     return Lan(box)
 
 
@@ -33,6 +37,7 @@ def lookup(lan: Lan, container, name: str) -> set[str]:
 # ---- addresses ------------------------------------------------------------------------------------------
 
 
+@pytest.mark.vm
 def test_what_a_container_sees(lan):
     text = lan.sh("cat /proc/net/route; ip addr; ip route; cat /etc/hosts; hostname").text
     assert "inet 172.17.0.2/16" in text
@@ -88,6 +93,9 @@ def test_subnet_gateway_range_and_address_as_asked(lan):
     lan.network_create("app", subnet=["10.9.0.0/24"], gateway=["10.9.0.254"], ip_range=["10.9.0.64/30"])
     found = [lan.start("sleep", "1000", network="app") for _ in range(4)]
     assert [lan.endpoint(each, "app").ip for each in found] == [f"10.9.0.{last}" for last in (64, 65, 66, 67)]
+    text = lan.network_create("far", subnet=["10.8.0.0/24"], aux_address=["router=10.8.0.2"])
+    assert lan.network_inspect(text)["IPAM"]["Config"][0]["AuxiliaryAddresses"] == {"router": "10.8.0.2"}
+    assert lan.endpoint(lan.start("sleep", "1000", network="far"), "far").ip == "10.8.0.3"
     full = lan.box.create("true", **lan.wishes("app"))
     with pytest.raises(Conflict, match=r"no available IPv4 addresses in 10\.9\.0\.64/30"):
         lifecycle.start(full)
@@ -112,6 +120,7 @@ def test_subnet_gateway_range_and_address_as_asked(lan):
         ({"subnet": ["10.9.0.0/32"]}, None),
         ({"subnet": ["10.9.0.0/24"], "gateway": ["10.8.0.1"]}, "no matching subnet for gateway"),
         ({"subnet": ["10.9.0.0/24"], "ip_range": ["10.8.0.0/25"]}, "no matching subnet for range"),
+        ({"subnet": ["10.9.0.0/24"], "aux_address": ["a=10.8.0.1"]}, "no matching subnet for aux-address"),
         ({"gateway": ["10.8.0.1"]}, "must have a corresponding subnet"),
         ({"driver": "overlay"}, "plugin not found"),
         ({"subnet": ["fd00:9::/64"]}, "--ipv6|IPv6"),
@@ -145,6 +154,7 @@ def test_subnets_are_arithmetic():
 # ---- names ----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.vm
 def test_names_aliases_and_those_who_come_later(lan):
     lan.network_create("app")
     first = lan.start("sleep", "1000", name="first", network="app")
@@ -165,14 +175,41 @@ def test_names_aliases_and_those_who_come_later(lan):
 
 
 def test_the_default_network_has_no_names_but_links(lan):
-    db = lan.start("sleep", "1000", name="database")
-    linked = lan.start("sleep", "1000", link=["database:db"])
+    wanted = {"exposed_ports": ["5432/tcp", "53/udp"], "environment": ["PW=x", "HOME=/"]}
+    db = lan.box.start("sleep", "1000", name="database", **wanted, **lan.wishes())
+    linked = lan.start("sleep", "1000", name="web", link=["database:my-db", "database:db"])
     script = "cat /etc/hosts /etc/resolv.conf; ping -c 1 -W 5 db"
     ran = lan.box.exec(linked, "sh", "-c", script)
     assert ran.code == 0
     assert f"{lan.endpoint(db).ip}\tdb {db.id[:12]} database" in ran.text
     assert "127.0.0.11" not in ran.text
+    told = lan.box.exec(linked, "env").lines
+    address = lan.endpoint(db).ip
+    assert sorted(line for line in told if line.startswith("MY_DB_")) == sorted(
+        [
+            "MY_DB_ENV_PW=x",
+            "MY_DB_NAME=/web/my-db",
+            f"MY_DB_PORT=udp://{address}:53",
+            f"MY_DB_PORT_5432_TCP=tcp://{address}:5432",
+            f"MY_DB_PORT_5432_TCP_ADDR={address}",
+            "MY_DB_PORT_5432_TCP_PORT=5432",
+            "MY_DB_PORT_5432_TCP_PROTO=tcp",
+            f"MY_DB_PORT_53_UDP=udp://{address}:53",
+            f"MY_DB_PORT_53_UDP_ADDR={address}",
+            "MY_DB_PORT_53_UDP_PORT=53",
+            "MY_DB_PORT_53_UDP_PROTO=udp",
+        ]
+    )
+    lan.unlink("web/my-db")
+    lifecycle.stop(linked, timeout=0)
+    lifecycle.start(linked)
+    told = lan.box.exec(linked, "env").text
+    assert "DB_NAME=/web/db" in told
+    assert "MY_DB" not in told
+    with pytest.raises(NotFound, match="No such link: web/my-db"):
+        lan.unlink("web/my-db")
     lifecycle.stop(db, timeout=0)
+    assert lan.box.exec(linked, "true").code == 0
     alone = lan.box.create("true", **lan.wishes(link=["database:db"]))
     with pytest.raises(Conflict, match="Cannot link to a non running container"):
         lifecycle.start(alone)
@@ -185,6 +222,46 @@ def test_links_in_a_network_of_ones_own(lan):
     other = lan.start("sleep", "1000", network="app")
     assert lookup(lan, linked, "db") == {lan.endpoint(db, "app").ip}
     assert lookup(lan, other, "db") == set()
+
+
+NAMES_SERVED = """
+import socket, sys
+udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); udp.bind(("0.0.0.0", 53))
+tcp = socket.socket(); tcp.bind(("0.0.0.0", 53)); tcp.listen()
+print("ready", flush=True)
+while True:
+    m, a = udp.recvfrom(4096)
+    udp.sendto(m[::-1], a)
+"""
+
+
+@pytest.mark.vm
+def test_a_container_may_serve_names_itself(lan):
+    """Docker's server at 127.0.0.11 leaves port 53 free, for UDP and for TCP."""
+    lan.network_create("app")
+    first = lan.start("sleep", "1000", name="first", network="app")
+    lan.start("sleep", "1000", name="second", network="app")
+    inside = ["nsenter", "-t", str(first.state().pid), "-n", sys.executable, "-c"]
+    server = subprocess.Popen([*inside, NAMES_SERVED], stdout=subprocess.PIPE)
+    try:
+        assert server.stdout is not None
+        assert server.stdout.readline() == b"ready\n"
+        assert lookup(lan, first, "second") == {"172.18.0.3"}
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
+            client.settimeout(5 * PATIENCE)
+            client.sendto(b"abc", (lan.endpoint(first, "app").ip, 53))
+            assert client.recv(100) == b"cba"
+        # The answer over TCP, for what is too long for a datagram.
+        query = b"\0\7\1\0\0\1\0\0\0\0\0\0\6second\0\0\1\0\1"
+        ask = f"""
+import socket
+c = socket.create_connection(("127.0.0.11", 53)); q = {query!r}
+c.sendall(len(q).to_bytes(2, "big") + q)
+print(socket.inet_ntoa(c.recv(4096)[-4:]))"""
+        assert subprocess.check_output([*inside, ask], text=True).strip() == "172.18.0.3"
+    finally:
+        server.kill()
+        server.wait()
 
 
 FAKE_RESOLVER = """
@@ -204,8 +281,6 @@ while True:
 
 
 def test_other_names_are_asked_of_the_hosts_resolver(lan):
-    import sys
-
     resolver = subprocess.Popen([sys.executable, "-c", FAKE_RESOLVER], stdout=subprocess.PIPE)
     try:
         assert resolver.stdout is not None
@@ -314,7 +389,7 @@ def test_a_network_in_use_stays_and_an_unused_one_goes(lan):
 # ---- the world outside ----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("userns", ["host", "private"])
+@pytest.mark.parametrize("userns", [pytest.param("host", marks=pytest.mark.vm), "private"])
 def test_nat_to_the_world(lan, userns):
     with outside() as internet:
         server = subprocess.Popen(
@@ -343,6 +418,49 @@ def test_nat_to_the_world(lan, userns):
         assert "172.17" not in elsewhere(internet, "ip neigh; ip route get 172.17.0.2").stdout
 
 
+@contextlib.contextmanager
+def routed(*worlds: tuple[str, str]):
+    """Networks that this host is in, and in each a machine whose way out leads through it: their pids."""
+    with contextlib.ExitStack() as stack:
+        found = [stack.enter_context(outside(link, net)) for link, net in worlds]
+        for pid, (link, net) in zip(found, worlds, strict=True):
+            ip("route", "add", "default", "via", f"{net}.1", "dev", link, pid=pid)
+        yield found
+
+
+def reached(pid: int, address: str) -> bool:
+    """Whether a machine elsewhere reaches *address*."""
+    ran = elsewhere(pid, f"busybox ping -c 1 -W 1 {address}")
+    assert ran.returncode in (0, 1), ran.stderr
+    return ran.returncode == 0
+
+
+@pytest.mark.vm
+def test_the_host_does_not_become_a_router_between_its_other_networks(lan):
+    """Containers need ip_forward, which is for the whole machine: so what it would open stays shut."""
+    with routed(("wan", "198.51.100"), ("office", "203.0.113")) as (wan, office):
+        assert not reached(wan, "203.0.113.2")
+        web = lan.web(publish=["8080:80"])
+        assert not reached(wan, "203.0.113.2")
+        for pid, net in ((wan, "198.51.100"), (office, "203.0.113")):
+            got = elsewhere(pid, f"busybox wget -qO- http://{net}.1:8080/name").stdout
+            assert got.strip() == web.id[:12]
+            assert lan.box.exec(web, "ping", "-c", "1", "-W", "5", f"{net}.2").code == 0
+        # What is made afterwards (another engine's bridge, say) is for who made it to keep shut.
+        with routed(("late", "192.0.2")):
+            assert reached(wan, "192.0.2.2")
+        leftovers.reset(lan.root)
+        assert not reached(wan, "203.0.113.2")
+
+
+def test_a_host_that_was_a_router_stays_one(lan):
+    with routed(("wan", "198.51.100"), ("office", "203.0.113")) as (wan, _):
+        with open("/proc/sys/net/ipv4/ip_forward", "w") as file:
+            file.write("1")
+        lan.web()
+        assert reached(wan, "203.0.113.2")
+
+
 def test_an_internal_network_has_no_way_out(lan):
     lan.network_create("inner", internal=True)
     with outside():
@@ -350,6 +468,21 @@ def test_an_internal_network_has_no_way_out(lan):
         assert ran.code
 
 
+def test_containers_that_must_not_talk_to_each_other(lan):
+    lan.network_create("app", options={networks.TALK: "false"})
+    web = lan.web(name="web", network="app", publish=["8080:80"])
+    reach = "timeout 2 wget -qO- http://%s/name"
+    here = lan.endpoint(web, "app").ip
+    other = lan.start("sleep", "1000", network="app")
+    assert lan.box.exec(other, "sh", "-c", reach % here).code
+    assert lan.box.exec(other, "sh", "-c", reach % "172.18.0.1:8080").code
+    assert lan.box.exec(other, "ping", "-c", "1", "-W", "5", "172.18.0.1").code == 0
+    assert get("127.0.0.1", 8080) == web.id[:12]
+    with pytest.raises(InvalidInput, match="invalid value 'maybe'"):
+        lan.network_create("odd", options={networks.TALK: "maybe"})
+
+
+@pytest.mark.vm
 def test_ipv6(lan):
     lan.network_create("six", ipv6=True)
     web = lan.start("sleep", "1000", name="web", network="six", publish=["8080:80"])
@@ -422,6 +555,7 @@ def test_many_at_once_share_nothing_but_the_network(lan, until):
     until(lambda: "veth" not in ip("link"), "the cables to go")
 
 
+@pytest.mark.vm
 def test_doctor_names_what_was_left_and_reset_removes_it(lan, until):
     container = lan.start("sleep", "1000", name="web", publish=["8080:80"])
     assert list(leftovers.find(lan.root)) == []

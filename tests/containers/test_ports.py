@@ -10,8 +10,6 @@ from networking import Lan, echo, elsewhere, get, nft, outside, udp_server
 from minidock.containers import lifecycle
 from minidock.errors import Conflict, MinidockError
 
-pytestmark = pytest.mark.vm
-
 
 @pytest.fixture
 def lan(box) -> Lan:
@@ -22,7 +20,7 @@ TAKEN = r"Bind for 0\.0\.0\.0:8080 failed: port is already allocated"
 FORMS = ["8080:80", "80", "0.0.0.0:8081:80", "8090-8092:80", "8000-8001:80-81"]
 
 
-@pytest.mark.parametrize("userns", ["host", "private"])
+@pytest.mark.parametrize("userns", [pytest.param("host", marks=pytest.mark.vm), "private"])
 def test_every_source_reaches_every_form(lan, userns):
     """{host address, 127.0.0.1, ::1, outside, another container, the container itself} × forms of -p."""
     with outside() as internet:
@@ -68,6 +66,7 @@ def test_one_address_of_the_host_only(lan):
         )  # refused
 
 
+@pytest.mark.vm
 def test_udp(lan):
     server = lan.start("sleep", "1000", publish=["5353:53/udp", "127.0.0.1:5354:53/udp"])
     with udp_server(server.state().pid, 53):
@@ -161,6 +160,7 @@ def test_an_address_that_the_host_has_not(lan):
 # ---- afterwards -----------------------------------------------------------------------------------------
 
 
+@pytest.mark.vm
 def test_a_stopped_container_leaves_no_rule_and_its_port_works_again(lan, until):
     web = lan.web(publish=["8080:80"])
     lifecycle.stop(web, timeout=0)

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import time
 
 import pytest
 
-from minidock.containers import life, lifecycle, restart
+from minidock.containers import archives, cgroup, life, lifecycle, restart, timestamps
 from minidock.containers.restart import BackOff
 from minidock.errors import InvalidInput
 
@@ -102,6 +105,43 @@ def test_a_start_by_hand_counts_anew(box):
     lifecycle.start(container)
     until_settled(container)
     assert container.state().restart_count == 2
+
+
+def test_a_restart_waits_for_who_copies_files(box, until):
+    """Its writable directory is mounted for the copy: a second mount at once would damage it."""
+    container = box.start("sh", "-c", "echo x >> /turns; sleep 1000", restart_policy="always")
+    until(lambda: turns(container) == 1, "the first start")
+    with archives.opened(container) as files:
+        os.kill(container.state().pid, signal.SIGKILL)
+        until(container.resting, "the end")
+        time.sleep(0.4)  # its rest is 0.1 seconds
+        assert container.resting()
+        assert files.look("/turns").size == 2
+        begun = time.time_ns()
+    until(lambda: turns(container) == 2, "the restart")
+    assert timestamps.to_nanoseconds(container.state().started_at) > begun
+    lifecycle.kill(container)
+
+
+@pytest.mark.parametrize("end", [lifecycle.stop, lifecycle.kill])
+def test_a_user_can_end_it_while_it_waits_for_who_copies(box, until, end):
+    container = box.start("false", restart_policy="always")
+    until(container.resting, "a rest")
+    with archives.opened(container) as files:
+        end(container)
+        assert container.status() == life.EXITED
+        assert files.look("/bin").is_directory
+    lifecycle.remove(container)
+
+
+def test_what_is_changed_between_two_lives_counts_for_the_next(box, until):
+    script = "echo x >> /turns; [ $(wc -l < /turns) = 1 ] || sleep 1000"
+    container = box.start("sh", "-c", script, restart_policy="always")
+    until(container.resting, "a rest")
+    lifecycle.update(container, {"memory": 64 << 20})
+    until(lambda: turns(container) == 2, "the restart")
+    assert cgroup.find(container.root, container.id).statistics()["memory_limit"] == 64 << 20
+    lifecycle.kill(container)
 
 
 def test_the_log_goes_on_after_a_restart(box):

@@ -230,7 +230,6 @@ def test_private_users_own_what_was_copied(engine: Engine, packed: str) -> None:
 # ── sharing ──────────────────────────────────────────────────────────────────────────────────────────
 
 
-@pytest.mark.vm
 def test_a_data_packed_volume_container_is_never_started(engine: Engine, packed: str, tmp_path: Path) -> None:
     (tmp_path / "conf").write_text("from the host\n")
     engine.create(packed, name="vc", volume=[f"{tmp_path}:/conf"])
@@ -333,7 +332,6 @@ def test_a_volume_in_use_stays(engine: Engine) -> None:
     engine.remove_volume("data", force=True)
 
 
-@pytest.mark.vm
 def test_anonymous_volumes_go_with_their_container(engine: Engine, packed: str) -> None:
     engine.run(packed, "true", volume=["/more", "named:/n"], rm=True)
     assert names(engine) == ["named"]

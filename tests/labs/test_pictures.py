@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import os
 import re
 import stat
@@ -12,6 +13,7 @@ import pytest
 from minidock.engine import Engine
 from minidock.lab.images import ImageGraph
 from minidock.lab.layers import LayerExplorer, SharedImage
+from minidock.lab.networks import NetworkMap
 from minidock.lab.pictures import PAGE
 
 
@@ -104,3 +106,34 @@ def test_an_image_is_drawn_from_its_files(busybox: Path) -> None:
     choice, picture, words = graph.widget().children
     choice.value = "config"
     assert image.id.removeprefix("sha256:") in words.value and "<svg" in picture.value
+
+
+def test_networks_are_drawn_as_they_are(busybox: Path) -> None:
+    engine = Engine(busybox)
+    assert "no networks yet" in NetworkMap.of(engine)._repr_svg_()
+    engine.network_create("app", ipv6=True, internal=True)
+    for name, options in (
+        ("web", {"publish": ["8080:80", "[::1]:81:81", "127.0.0.1:90:90/udp"]}),
+        ("a-rather-long-name-of-a-container-as-people-give", {"network": ["app"]}),
+    ):
+        engine.run_detached("busybox", ["sleep", "1000"], name=name, **options)
+    engine.run_detached("busybox", ["sleep", "1000"], name="beside", network=["container:web"])
+    picture = NetworkMap.of(engine)
+    drawn, told = picture._repr_svg_(), repr(picture)
+    for words in ("beside, web", "172.17.0.2/16", "02:42:ac:11:00:02", "network app", "net:["):
+        assert words in drawn, words
+    for words in (
+        "tcp 8080 → 172.17.0.2:80",
+        "127.0.0.1 udp 90 → 172.17.0.2:90",
+        "masquerade",
+        "dropped: an internal network",
+    ):
+        assert words in told and words.split(" → ")[0] in drawn, words
+    assert _width(drawn) <= PAGE
+    # Nothing is written over the right edge: 7.3 pixels is the widest letter.
+    words = r'<text x="([0-9.]+)" y="[0-9.]+" fill="#[0-9a-f]+"[^>]*space="preserve">([^<]*)'
+    for x, line in re.findall(words, drawn):
+        assert float(x) + 7.3 * len(html.unescape(line)) <= PAGE
+    for name in ("beside", "web"):
+        engine.rm(name, force=True)
+    assert "beside" not in NetworkMap.of(engine)._repr_svg_()
