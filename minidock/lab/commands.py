@@ -108,6 +108,8 @@ def run_checks(lab: Lab, directory: Path, engine: Engine) -> list[dict[str, Any]
                     "TMPDIR": str(scratch),
                     "PYTHONPATH": str(REPOSITORY),
                     "PYTHONDONTWRITEBYTECODE": "1",
+                    # The notebooks' and the tests' plugins cost ten times what the checks do.
+                    "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
                     "MINIDOCK_PATIENCE": str(patience),
                     "MINIDOCK_LAB": lab.number,
                     "MINIDOCK_LAYERS": str(directory),
