@@ -17,6 +17,7 @@ import json
 import os
 import select
 import sys
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -176,6 +177,31 @@ def become_machine(scratch: Path) -> None:
     syscalls.mount(None, "/", flags=MS_REC | MS_PRIVATE)
     syscalls.mount(None, "/", flags=MS_REC | MS_SHARED)
     syscalls.mount("machine", scratch, "tmpfs", data="size=256m")  # its pages count as our memory
+
+
+def prepare_worlds() -> None:
+    """Import what :func:`become_machine` and its like need: once here, and not again in each fork."""
+    import minidock.kernel.cgroups
+    import minidock.kernel.net  # noqa: F401
+
+
+def own_network() -> None:
+    """Give this (single-threaded) process an empty network with a loopback."""
+    from minidock.kernel import net, syscalls
+
+    syscalls.unshare(syscalls.CLONE_NEWNET)
+    net.loopback_up()
+
+
+def end_all_others() -> None:
+    """As the sandbox's first process: end whatever else runs in it, and bury it."""
+    if os.getpid() != 1:  # there, -1 would mean the whole machine
+        raise MinidockError("only the first process of a sandbox may end all others")
+    with suppress(ProcessLookupError):
+        os.kill(-1, 9)
+    with suppress(ChildProcessError):
+        while True:
+            os.wait()
 
 
 def offer_to_oom_killer() -> None:

@@ -3,22 +3,16 @@
 from __future__ import annotations
 
 import argparse
-import os
-import sys
-import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from minidock import files, sandbox
 from minidock.engine import Engine
-from minidock.errors import MinidockError, NotFound
+from minidock.errors import NotFound
 from minidock.lab import board, workshop
+from minidock.lab.judge import judge
 from minidock.lab.workshop import Lab, Workshop
-
-REPOSITORY = Path(__file__).resolve().parents[2]
-IMAGE = "busybox"  # what the last task of a lab runs on the student's layer
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -70,64 +64,10 @@ def check(lab: Lab, shop: Workshop, engine: Engine, task: int | None = None) -> 
         lab.task(task)
     if not shop.file(lab).exists():
         raise NotFound(f"{shop.file(lab)}: no such file", hint=f"Start with: minidock lab start {lab.number}")
-    results = run_checks(lab, shop.directory, engine)
-    if task is not None:
-        results = [result for result in results if result["task"] == task]
+    (results,) = judge(lab, [shop.directory], engine, task)
     _record(lab, shop, results)
     _show(lab, results)
     return 0 if all(result["outcome"] == "passed" for result in results) else 1
-
-
-def run_checks(lab: Lab, directory: Path, engine: Engine) -> list[dict[str, Any]]:
-    """Every check of *lab* on the layers in *directory*, in a throwaway world.
-
-    Returns, in order, ``{"name", "task", "outcome": "passed|failed|blocked", "call", "result",
-    "expected", "next_step"}``.
-    """
-    with tempfile.TemporaryDirectory(prefix="minidock-lab.") as name:
-        place = Path(name)
-        scratch, report = place / "scratch", place / "report"
-        scratch.mkdir()
-        report.mkdir()
-        patience = float(os.environ.get("MINIDOCK_PATIENCE", "1"))
-        settings = report / "pytest.ini"  # not the one of a project around the student's files
-        settings.write_text("[pytest]\n")
-        engine.pull_if_missing(IMAGE)
-        with open(report / "image.tar", "wb") as file:
-            engine.save([IMAGE], file)
-        outcome = sandbox.run(
-            sandbox.Job(
-                arguments=[
-                    *(sys.executable, "-m", "pytest", "-q", "-p", "minidock.lab.checks"),
-                    *("-p", "no:cacheprovider", "-c", str(settings), "--rootdir", str(lab.directory)),
-                    *("--basetemp", str(scratch / "pytest"), str(lab.directory / "checks.py")),
-                ],
-                environment={
-                    "PATH": os.environ.get("PATH", "/usr/bin:/bin"),
-                    "HOME": str(scratch),
-                    "TMPDIR": str(scratch),
-                    "PYTHONPATH": str(REPOSITORY),
-                    "PYTHONDONTWRITEBYTECODE": "1",
-                    # The notebooks' and the tests' plugins cost ten times what the checks do.
-                    "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
-                    "MINIDOCK_PATIENCE": str(patience),
-                    "MINIDOCK_LAB": lab.number,
-                    "MINIDOCK_LAYERS": str(directory),
-                    "MINIDOCK_LAB_RESULTS": str(report / "results.json"),
-                    "MINIDOCK_LAB_IMAGE": str(report / "image.tar"),
-                },
-                scratch=str(scratch),
-                seconds=120 * patience,
-                writable=[str(report)],  # results must reach us
-            )
-        )
-        try:
-            results: list[dict[str, Any]] = files.read_json(report / "results.json")
-        except NotFound:
-            why = "they took too long" if outcome.out_of_time else f"exit code {outcome.exit_code}"
-            last = outcome.output.strip().splitlines()[-1:] or [""]
-            raise MinidockError(f"lab {lab.number}: the checks did not finish ({why}). {last[0]}") from None
-    return results
 
 
 def _record(lab: Lab, shop: Workshop, results: list[dict[str, Any]]) -> None:

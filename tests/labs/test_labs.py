@@ -20,11 +20,11 @@ from worlds import PATIENCE
 from minidock import layers
 from minidock.engine import Engine
 from minidock.errors import Conflict, InvalidInput, NotFound
-from minidock.lab import commands, workshop
+from minidock.lab import judge, workshop
+from minidock.lab.judge import Results
 from minidock.lab.workshop import Lab, Workshop
 
 LABS = workshop.labs()
-Results = list[dict[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -56,18 +56,68 @@ def mutants() -> list[Mutant]:
     return found
 
 
+MUTANTS = mutants()
+NO_ANSWER = ("skeleton", "empty file", "re-export", "syntax error")
+
+
+def source(lab: Lab, name: str) -> str:
+    """The file that *name* stands for: the solution, no answer at all, or a mutant."""
+    simple = {
+        "empty file": "",
+        "re-export": f"from {layers.SEAMS[lab.file]} import *\n",
+        "syntax error": "def (\n",
+    }
+    if name in simple:
+        return simple[name]
+    if name in ("skeleton", "solution"):
+        return (lab.directory / f"{name}.py").read_text()
+    (mutant,) = [each for each in MUTANTS if (each.lab, each.name) == (lab, name)]
+    return mutant.source()
+
+
 @pytest.fixture
-def check(busybox: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Lab, str], Results]:
-    """Run a lab's checks on a source text, as `minidock lab check` does, on a machine that may be busy."""
+def verdict(request: pytest.FixtureRequest, busybox: Path, tmp_path: Path, patience: None) -> Results:
+    """What the checks say of the file that this test names by ``lab`` and ``name``.
+
+    All files of one lab that the chosen tests name are judged together, in one sandbox, when the first of
+    these tests runs: one at a time they would take three times as long.
+    """
+    lab, name = (request.node.callspec.params[each] for each in ("lab", "name"))
+    if lab.number not in _verdicts:
+        tests = [each for each in request.session.items if "verdict" in getattr(each, "fixturenames", ())]
+        asked = [each.callspec.params for each in tests]  # type: ignore[attr-defined]
+        names = list(dict.fromkeys(each["name"] for each in asked if each["lab"] == lab))
+        directories = [
+            _write(tmp_path / str(number), lab, source(lab, each)) for number, each in enumerate(names)
+        ]
+        _verdicts[lab.number] = dict(zip(names, judge.judge(lab, directories, Engine(busybox)), strict=True))
+    return _verdicts[lab.number][name]
+
+
+_verdicts: dict[str, dict[str, Results]] = {}
+
+
+@pytest.fixture
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The machine may be busy."""
     monkeypatch.setenv("MINIDOCK_PATIENCE", str(max(6.0, PATIENCE)))
 
+
+@pytest.fixture
+def check(busybox: Path, tmp_path: Path, patience: None) -> Callable[[Lab, str], Results]:
+    """Run a lab's checks on a source text, in a sandbox of its own."""
+
     def run(lab: Lab, source: str) -> Results:
-        directory = tmp_path / "mydock"
-        directory.mkdir()
-        (directory / f"{lab.file}.py").write_text(source)
-        return commands.run_checks(lab, directory, Engine(busybox))
+        (results,) = judge.judge(lab, [_write(tmp_path / "mydock", lab, source)], Engine(busybox))
+        return results
 
     return run
+
+
+def _write(directory: Path, lab: Lab, text: str) -> Path:
+    directory.mkdir()
+    (directory / f"{lab.file}.py").write_text(text)
+    return directory
 
 
 def by_number(lab: Lab) -> str:
@@ -78,38 +128,37 @@ def outcomes(results: Results, outcome: str) -> list[str]:
     return [result["name"] for result in results if result["outcome"] == outcome]
 
 
+@pytest.mark.parametrize("name", ["solution"])
 @pytest.mark.parametrize("lab", LABS, ids=by_number)
-def test_the_solution_passes_every_check(lab: Lab, check: Callable[[Lab, str], Results]) -> None:
-    results = check(lab, (lab.directory / "solution.py").read_text())
-    assert {result["outcome"] for result in results} == {"passed"}, [
-        r for r in results if r["outcome"] != "passed"
+def test_the_solution_passes_every_check(lab: Lab, name: str, verdict: Results) -> None:
+    assert {result["outcome"] for result in verdict} == {"passed"}, [
+        result for result in verdict if result["outcome"] != "passed"
     ]
-    assert {result["task"] for result in results} == {task.number for task in lab.tasks}
+    assert {result["task"] for result in verdict} == {task.number for task in lab.tasks}
 
 
+@pytest.mark.parametrize("name", NO_ANSWER)
 @pytest.mark.parametrize("lab", LABS, ids=by_number)
-@pytest.mark.parametrize("kind", ["skeleton", "empty file", "re-export", "syntax error"])
-def test_what_is_no_answer_passes_no_check(lab: Lab, kind: str, check: Callable[[Lab, str], Results]) -> None:
-    source = {
-        "skeleton": (lab.directory / "skeleton.py").read_text(),
-        "empty file": "",
-        "re-export": f"from {layers.SEAMS[lab.file]} import *\n",
-        "syntax error": "def (\n",
-    }[kind]
-    assert outcomes(check(lab, source), "passed") == []
+def test_what_is_no_answer_passes_no_check(lab: Lab, name: str, verdict: Results) -> None:
+    assert verdict and outcomes(verdict, "passed") == []
 
 
-@pytest.mark.parametrize("mutant", mutants(), ids=lambda mutant: f"{mutant.lab.number}: {mutant.name}")
+@pytest.mark.parametrize(
+    ("lab", "name", "caught_by"),
+    [
+        pytest.param(each.lab, each.name, each.caught_by, id=f"{each.lab.number}: {each.name}")
+        for each in MUTANTS
+    ],
+)
 def test_a_mistake_is_caught_by_its_own_check_and_by_no_other(
-    mutant: Mutant, check: Callable[[Lab, str], Results]
+    lab: Lab, name: str, caught_by: str, verdict: Results
 ) -> None:
-    results = check(mutant.lab, mutant.source())
-    assert outcomes(results, "failed") == [mutant.caught_by]
-    (caught,) = [result for result in results if result["name"] == mutant.caught_by]
+    assert outcomes(verdict, "failed") == [caught_by]
+    (caught,) = [result for result in verdict if result["name"] == caught_by]
     assert all(caught[key] for key in ("call", "result", "expected", "next_step")), caught
 
 
-@pytest.mark.parametrize("mutant", mutants(), ids=lambda mutant: f"{mutant.lab.number}: {mutant.name}")
+@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: f"{mutant.lab.number}: {mutant.name}")
 def test_a_mistake_is_small(mutant: Mutant) -> None:
     solution = (mutant.lab.directory / "solution.py").read_text().splitlines()
     changed = [
@@ -122,7 +171,7 @@ def test_a_mistake_is_small(mutant: Mutant) -> None:
 
 @pytest.mark.parametrize("lab", LABS, ids=by_number)
 def test_there_are_enough_mistakes_hints_and_points(lab: Lab) -> None:
-    assert sum(mutant.lab == lab for mutant in mutants()) >= 4
+    assert sum(mutant.lab == lab for mutant in MUTANTS) >= 4
     assert all(len(task.hints) == 3 for task in lab.tasks)
     assert lab.points == 100
     assert 3 <= len(lab.tasks) <= 6
