@@ -6,6 +6,7 @@ and a Play button takes a reading each half second; elsewhere the readings taken
 
 from __future__ import annotations
 
+import errno
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -116,14 +117,14 @@ class Gauge:
                 self.limit(**limits)
                 say.value = ""
             except Exception as error:  # the kernel may refuse: less memory than it can take back
-                say.value = f"<code>{error}</code>"
+                say.value = _complaint(error)
 
         def tick(_: Any) -> None:
             try:
                 self.sample()
                 picture.value = self._repr_svg_()
             except Exception as error:
-                say.value = f"<code>no reading: {error}</code>"
+                say.value = _complaint(error)
 
         cpus.observe(lambda change: move(cpus=change["new"]), "value")
         memory.observe(lambda change: move(memory=change["new"]), "value")
@@ -136,6 +137,13 @@ class Gauge:
             "image/svg+xml": self._repr_svg_(),
             "text/plain": repr(self),
         }
+
+
+def _complaint(error: Exception) -> str:
+    """What stands below the picture: "Run all" has come to the cell that removes the container, or worse."""
+    if getattr(error, "errno", None) == errno.ENOENT:
+        return "This cgroup is gone: its container was removed. Run this cell again."
+    return f"<code>{error}</code>"
 
 
 def _graph(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from typing import Any
 from xml.etree import ElementTree
 
@@ -47,3 +48,13 @@ def test_the_gauge_moves_the_limits_and_draws_what_it_read() -> None:
     assert len(gauge.samples) == 60
     assert {"limit 0.5", "limit 8 MiB", "now 3.00 MiB", "processes: 2"} <= set(words(gauge._repr_svg_()))
     assert {"image/svg+xml", "text/plain"} < set(gauge._repr_mimebundle_())
+
+
+def test_a_slider_says_that_the_container_is_gone() -> None:
+    class Gone(Pretended):
+        def apply(self, **limits: Any) -> None:
+            raise FileNotFoundError(errno.ENOENT, "memory.max")
+
+    sliders, _, say = Gauge(Gone()).widget().children
+    sliders.children[1].value = 0.5
+    assert say.value == "This cgroup is gone: its container was removed. Run this cell again."
