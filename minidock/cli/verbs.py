@@ -11,6 +11,7 @@ VERBS = {
     "attach": "streams",
     "build": "build",
     "commit": "build",
+    "compose": "compose",
     "cp": "cp",
     "create": "run",
     "df": "disk",
@@ -124,7 +125,6 @@ GROUP_SUMMARIES = {
 }
 # Verbs of Docker whose engine is not built yet.
 LATER = {
-    "compose": "lesson 13",
     "serve": "lesson 12",
 }
 GLOBAL_FLAGS = (
