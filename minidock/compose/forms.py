@@ -117,8 +117,8 @@ def _build(build: Map) -> None:
 
 def text_of(value: Any) -> str | None:
     """A value of environment or labels as text: ``true``, ``8080``; None stays None."""
-    if value is None:
-        return None
+    if value is None or isinstance(value, Reset):
+        return value  # type: ignore[return-value] # !reset is taken away when the files are merged
     if isinstance(value, bool):
         return str(value).lower()
     return str(value)

@@ -37,7 +37,11 @@ def model(project: Project) -> dict[str, Any]:
 
 
 def _service(service: dict[str, Any]) -> dict[str, Any]:
-    shown: dict[str, Any] = _sorted({"command": None, "entrypoint": None, **service})
+    """Without what says nothing (``command:`` alone): other tools want a list there, or no key."""
+    shown: dict[str, Any] = _sorted({key: value for key, value in service.items() if value is not None})
+    for port in shown.get("ports") or []:
+        if str(port.get("published", "")).isdigit():
+            port["published"] = int(port["published"])  # docker stack takes no text here, compose both
     return shown
 
 
