@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from minidock.cli.compose import Session, verb
 from minidock.cli.flags import Flag, UsageError, Values, boolean
-from minidock.compose import images, labels, rendering
+from minidock.compose import images, labels, rendering, stack
 
 
 def config(session: Session, values: Values, services: list[str]) -> int:
@@ -39,7 +39,10 @@ def config(session: Session, values: Values, services: list[str]) -> int:
         return 0
     if services:
         project.services = {name: project.services[name] for name in chosen}
-    model = rendering.escaped(rendering.model(project))
+    model = rendering.model(project)
+    if values["stack"]:
+        model = stack.converted(model, session.warn)
+    model = rendering.escaped(model)
     text = rendering.as_json(model) if values["format"] == "json" else rendering.as_yaml(model)
     if values["output"]:
         with open(values["output"], "w") as file:
@@ -66,6 +69,7 @@ _CONFIG = (
     boolean("profiles", help="Print the profile names, one per line"),
     boolean("quiet", "q", "Only check the files, don't print anything"),
     boolean("services", help="Print the service names, one per line"),
+    boolean("stack", help="As `docker stack deploy` takes it, without what a swarm does not know"),
     boolean("volumes", help="Print the volume names, one per line"),
 )
 COMMANDS = {

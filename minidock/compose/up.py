@@ -114,15 +114,17 @@ def foreground(
     page.expect(short_name(each) for each in found)
     audience = Audience(engine, page, silent=silent)
     ended: dict[str, int] = {}
+    awaited = _awaited(project)
     with _terminated():
         try:
             start(engine, project, names, maker, report, audience.watch)
             while len(ended) < len(audience.watched):
                 member, code = audience.ends.get()
                 ended[member.id] = code
-                if plan.abort or plan.exit_code_from:
+                if (plan.abort or plan.exit_code_from) and not (code == 0 and member.service in awaited):
                     print("Aborting on container exit...", file=sys.stderr, flush=True)
                     _stop(engine, project, report, plan.wish.timeout)
+                    _hear(audience, ended)
                     return _chosen_code(engine, project, plan, code)
         except KeyboardInterrupt:
             print("Gracefully stopping... (press Ctrl+C again to force)", file=sys.stderr, flush=True)
@@ -133,6 +135,16 @@ def foreground(
                 down.kill(engine, members.find(engine, project.name), "SIGKILL", report)
             return 130
     return 0
+
+
+def _awaited(project: Project) -> set[str]:
+    """The services that are meant to end: others wait for that."""
+    return {
+        other
+        for service in project.services.values()
+        for other, condition in (service.get("depends_on") or {}).items()
+        if condition["condition"] == "service_completed_successfully"
+    }
 
 
 def _stop(engine: Engine, project: Project, report: Report, timeout: int | None) -> None:

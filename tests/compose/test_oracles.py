@@ -165,7 +165,9 @@ services:
     image: "httpd:${TAG:-2}"
     command: sh -c "echo $$HOME"
     environment: [A=1, "B=${TAG-none}"]
-    ports: ["8080:80", "9000-9001:90-91/udp"]
+    ports: ["8080:80", "9000-9001:90-91/udp", "127.0.0.1:7000:70"]
+    mem_reservation: 16m
+    pull_policy: missing
     volumes: ["data:/data:ro", "./site:/www", /anon]
     depends_on: {db: {condition: service_healthy}}
     deploy: {replicas: 2, resources: {limits: {cpus: "0.5", memory: 64M}}}
@@ -205,7 +207,7 @@ def settled(value: Any) -> Any:
     if isinstance(value, list):
         return [settled(item) for item in value]
     text = str(value).lower() if isinstance(value, bool) else str(value)
-    return {"64M": str(64 << 20)}.get(text, text)
+    return {"64M": str(64 << 20), "16m": str(16 << 20)}.get(text, text)
 
 
 @pytest.mark.peer
@@ -239,7 +241,7 @@ def test_docker_stack_reads_what_we_print(compose: Compose, write: Write) -> Non
     if docker is None or ask([docker, "stack", "config", "--help"], Path("/")).returncode != 0:
         pytest.skip("no docker command with `stack config` on this machine")
     directory = write(PROJECT).parent
-    compose("config", "-o", "stack.yaml")
+    compose("config", "--stack", "-o", "stack.yaml")
     done = ask([docker, "stack", "config", "-c", "stack.yaml"], directory)
     assert done.returncode == 0, done.stderr
     assert set(yaml.safe_load(done.stdout)["services"]) == {"web", "db"}
