@@ -6,7 +6,7 @@ import contextlib
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -168,7 +168,7 @@ def _chosen_code(engine: Engine, project: Project, plan: Plan, first: int) -> in
 
 
 @contextlib.contextmanager
-def _terminated():  # type: ignore[no-untyped-def]
+def _terminated() -> Iterator[None]:
     """`kill PID` means the same as Ctrl-C: whoever stops compose wants the services to stop."""
 
     def interrupt(*_: object) -> None:
