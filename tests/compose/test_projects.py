@@ -455,3 +455,16 @@ def test_options_reach_the_container(compose: Compose, minidock: Cli, write: Wri
     assert host["Sysctls"] == {"net.ipv4.ip_unprivileged_port_start": "1"}
     assert host["LogConfig"]["Config"] == {"max-size": "1m"}
     compose("down")
+
+
+def test_wait(compose: Compose, write: Write) -> None:
+    text = (
+        f"services: {{a: {{image: busybox, command: {STAY}, healthcheck: {{test: exit 0, interval: 50ms}}}}}}"
+    )
+    write(text)
+    compose("up", "--wait")
+    assert rows(compose)[0]["Health"] == "healthy"
+    write(text.replace("exit 0, interval: 50ms", "exit 1, interval: 50ms, retries: 2"))
+    failed = compose("up", "--wait", check=False)
+    assert failed.returncode == 1 and "container shop-a-1 is unhealthy" in failed.stderr
+    compose("down")
