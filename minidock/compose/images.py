@@ -166,6 +166,7 @@ def _build(engine: Engine, project: Project, name: str, report: Report, asked: d
                 pull=bool(asked.get("pull") or build.get("pull")),
                 platform=str((build.get("platforms") or [service.get("platform") or ""])[0]),
                 network=str(build.get("network") or ""),
+                add_host=list(map(str, build.get("extra_hosts") or [])),
                 secrets=_secrets(project, build),
                 shm_size=notation.parsed(build.get("shm_size"), notation.size),
                 ulimits={

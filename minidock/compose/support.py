@@ -18,9 +18,7 @@ _REFUSED = (
     *("post_start", "pre_stop", "provider", "pull_refresh_after", "runtime", "storage_opt"),
     "use_api_socket",
 )
-_REFUSED_IN_BUILD = (
-    *("additional_contexts", "cache_to", "entitlements", "extra_hosts", "isolation", "privileged", "ssh"),
-)
+_REFUSED_IN_BUILD = (*("additional_contexts", "cache_to", "entitlements", "isolation", "privileged", "ssh"),)
 _REFUSED_IN_ATTACHMENT = ("interface_name", "link_local_ips", "driver_opts", "gw_priority")
 _OF_A_SWARM = ("endpoint_mode", "labels", "placement", "rollback_config", "update_config")
 _HINTS = {

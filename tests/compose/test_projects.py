@@ -300,18 +300,21 @@ def test_secrets_and_configs(compose: Compose, write: Write) -> None:
 
 
 def test_build(compose: Compose, minidock: Cli, write: Write) -> None:
-    write("FROM busybox\nARG WHO=file\nRUN echo $WHO > /who\nCMD cat /who", "app/Dockerfile")
+    write(
+        "FROM busybox\nARG WHO=file\nRUN grep 10.1.2.3 /etc/hosts\nRUN echo $WHO > /who\nCMD cat /who",
+        "app/Dockerfile",
+    )
     write(
         """
         services:
-          app: {build: {context: app, args: {WHO: compose}}}
+          app: {build: {context: app, args: {WHO: compose}, extra_hosts: [friend=10.1.2.3]}}
           inline:
             image: inlined:1
             build: {dockerfile_inline: "FROM busybox\\nCOPY app/Dockerfile /d\\nCMD wc -l < /d"}
         """
     )
     done = compose("up")
-    assert "app-1     | compose" in done.stdout and "inline-1  | 3" in done.stdout
+    assert "app-1     | compose" in done.stdout and "inline-1  | 4" in done.stdout
     assert "shop-app" in minidock("images").stdout
     write("FROM busybox\nCMD echo changed", "app/Dockerfile")
     assert "changed" not in compose("up", "app").stdout
