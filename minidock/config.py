@@ -19,6 +19,7 @@ _KEYS: dict[str, type] = {
     "data-root": str,
     "max-concurrent-downloads": int,
     "max-layer-size": int,
+    "userns-remap": str,
 }
 
 
@@ -28,7 +29,8 @@ class Config:
 
     registry_mirrors: base URLs asked before Docker Hub. insecure_registries: hosts or CIDR blocks
     reached over plain HTTP (loopback always may). max_layer_size: bytes that one unpacked layer may
-    take, the bound against decompression bombs.
+    take, the bound against decompression bombs. userns_remap: whose subordinate ids the containers' users
+    are (see containers/subordinate.py); empty: the host's own.
     """
 
     root: Path = DEFAULT_ROOT
@@ -36,6 +38,7 @@ class Config:
     insecure_registries: tuple[str, ...] = ()
     max_concurrent_downloads: int = 3
     max_layer_size: int = 64 << 30
+    userns_remap: str = ""
     source: Path = field(default=CONFIG_FILE)
 
 
@@ -64,5 +67,6 @@ def load(root: Path | None = None, file: Path | None = None) -> Config:
         insecure_registries=tuple(values.get("insecure-registries", ())),
         max_concurrent_downloads=values.get("max-concurrent-downloads", 3),
         max_layer_size=values.get("max-layer-size", 64 << 30),
+        userns_remap=values.get("userns-remap", ""),
         source=source,
     )

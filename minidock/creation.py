@@ -43,11 +43,13 @@ def specification(
     find_network: FindContainer,
     spec_of: storage.SpecOf,
     student_layers: str = "",
+    userns_remap: str = "",
 ) -> Spec:
     """Everything that decides how a container starts.
 
-    *reference* is the image as typed, *command* None for the image's own. Raises InvalidInput for options
-    that are unknown, malformed or contradict each other; NotFound for a container or network that they name.
+    *reference* is the image as typed, *command* None for the image's own, *userns_remap* as in
+    daemon.json. Raises InvalidInput for options that are unknown, malformed or contradict each other;
+    NotFound for a container or network that they name.
     """
     check_known(options)
     settings = image.settings
@@ -92,7 +94,7 @@ def specification(
         mounts=storage.mounts(options, settings.get("Volumes") or {}, spec_of),
         limits=limits.wanted(options),
         security=_security(options),
-        namespaces=_namespaces(options, find_container, find_network),
+        namespaces=_namespaces(options, find_container, find_network, userns_remap),
         wiring=wiring,
         log_driver=_log_driver(options),
         log_options=logs.check_options(_pairs(options.get("log_opt"))),
@@ -202,7 +204,9 @@ def _seccomp(value: str) -> str:
         raise InvalidInput(f"opening seccomp profile ({value}) failed: {why.lower()}") from None
 
 
-def _namespaces(options: Options, find_container: FindContainer, find_network: FindContainer) -> Namespaces:
+def _namespaces(
+    options: Options, find_container: FindContainer, find_network: FindContainer, userns_remap: str
+) -> Namespaces:
     def chosen(option: str, default: str, *allowed: str) -> str:
         value: str = options.get(option) or default
         if value in (default, *allowed):
@@ -211,17 +215,38 @@ def _namespaces(options: Options, find_container: FindContainer, find_network: F
         if kind == "container" and colon and option not in ("uts", "userns", "cgroupns"):
             return f"container:{find_container(name)}"
         raise InvalidInput(
-            f"--{option}: invalid {option} mode: {value}", hint=f"Modes: {', '.join((default, *allowed))}."
+            f"--{option}: invalid {option} mode: {value}",
+            hint=f"Modes: {', '.join(dict.fromkeys((default, *allowed)))}.",
         )
 
-    return Namespaces(
+    spaces = Namespaces(
         network=network_options.mode(options, find_container, find_network),
         pid=chosen("pid", "private", "host"),
         ipc=chosen("ipc", "private", "host", "shareable", "none"),
         uts=chosen("uts", "private", "host"),
-        user=chosen("userns", "host", "private"),
+        user=chosen("userns", "private" if userns_remap else "host", "host", "private"),
         cgroup=chosen("cgroupns", "private", "host"),
     )
+    if spaces.user == "private":
+        _check_private_users(spaces, bool(options.get("privileged")))
+        if userns_remap:
+            from minidock.containers import subordinate
+
+            spaces.user_ids, spaces.group_ids = subordinate.ranges(userns_remap)
+    return spaces
+
+
+def _check_private_users(spaces: Namespaces, privileged: bool) -> None:
+    """A root who is nobody outside has no power over what is the host's. In Docker's words."""
+    if privileged:
+        what = "privileged mode is incompatible with user namespaces"
+    elif spaces.network == "host":
+        what = "cannot share the host's network namespace when user namespaces are enabled"
+    elif spaces.pid == "host":
+        what = "cannot share the host PID namespace when user namespaces are enabled"
+    else:
+        return
+    raise InvalidInput(what, hint="--userns host gives this container none.")
 
 
 def _log_driver(options: Options) -> str:

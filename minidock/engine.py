@@ -23,6 +23,7 @@ from minidock.config import Config
 from minidock.containers import state
 from minidock.containers.state import Container
 from minidock.errors import Conflict, MinidockError
+from minidock.exec_verbs import ExecVerbs
 from minidock.image_verbs import Json, Progress
 from minidock.life_verbs import LifeVerbs
 from minidock.network_verbs import NetworkVerbs
@@ -64,7 +65,7 @@ def parse_filters(texts: Iterable[str]) -> dict[str, list[str]]:
     return selection.parse(texts)
 
 
-class Engine(BuildVerbs, LifeVerbs, NetworkVerbs, StorageVerbs):
+class Engine(BuildVerbs, LifeVerbs, NetworkVerbs, StorageVerbs, ExecVerbs):
     """Every verb over one state root. Cheap to make: nothing is read before it is asked for.
 
     *root* is where images and containers live (default: as config.py says), *layers* a student's
@@ -118,6 +119,7 @@ class Engine(BuildVerbs, LifeVerbs, NetworkVerbs, StorageVerbs):
             self.network_name,
             lambda name: self.container(name).spec,
             self.layers,
+            self.config.userns_remap,
         )
         trees = self.store.ensure_layers(local)
         with self.store.lock(shared=True):  # from here on the container counts as a user of its layers
@@ -217,50 +219,33 @@ class Engine(BuildVerbs, LifeVerbs, NetworkVerbs, StorageVerbs):
 
         return lifecycle.start(self.container(text), attach)
 
-    def attach(self, text: str, streams: Streams) -> int:
-        """Join a running container's streams; its exit code, or -1 when the user left it (detach keys)."""
-        from minidock.containers import lifecycle
-
-        container = self.container(text)
-        if not container.running():
-            raise Conflict("You cannot attach to a stopped container, start it first")
-        return lifecycle.attach_to(container, streams)
-
-    def exec(
+    def attach(
         self,
         text: str,
-        command: Sequence[str],
+        streams: Streams,
         *,
-        input: bytes | str | None = None,
-        show: Callable[[str], object] | None = None,
-        **options: Any,
-    ) -> Result:
-        """Run one more program in a running container and return what it wrote.
-
-        *options*: env, user, cwd, tty, detach, privileged (see lifecycle.exec).
-        """
-        from minidock import capture
-
-        container, taken = self.container(text), capture.Capture(show)
-        with capture.supply(input) as stdin:
-            exit_code = self.exec_attached(text, command, taken.streams(stdin), **options)
-        return taken.result(container, exit_code)
-
-    def exec_attached(
-        self, text: str, command: Sequence[str], streams: Streams | None, **options: Any
+        early: bool = False,
+        on_joined: Callable[[], object] | None = None,
     ) -> int:
-        """Run one more program in a running container with these streams; its exit code."""
-        from minidock.containers import lifecycle
+        """Join a running container's streams; its exit code, or -1 when the user left it (detach keys).
+
+        With *early* one that does not run yet is waited for. *on_joined*: nothing can be missed from now on.
+        """
+        from minidock.containers import lifecycle, line
 
         container = self.container(text)
-        if not container.running():
-            raise Conflict(
-                f"container {container.id} is not running", hint=f"minidock start {container.name}"
-            )
-        return lifecycle.exec(container, list(command), streams=streams, **options)
+        if not early and not container.running():
+            raise Conflict("You cannot attach to a stopped container, start it first")
+        return lifecycle.attach_to(container, streams, early=early, on_joined=on_joined or line.nothing)
+
+    def resize(self, text: str, rows: int, columns: int) -> None:
+        """Tell a running container's terminal its size."""
+        from minidock.containers import lifecycle
+
+        lifecycle.resize(self.container(text), rows, columns)
 
     def logs(self, text: str, **options: Any) -> Iterator[Entry]:
-        """What a container wrote: (stream, bytes, time). *options*: follow, tail, since, until."""
+        """What a container wrote: (stream, bytes, time). *options*: see lifecycle.read_logs."""
         from minidock.containers import lifecycle
 
         return lifecycle.read_logs(self.container(text), **options)
@@ -297,11 +282,11 @@ class Engine(BuildVerbs, LifeVerbs, NetworkVerbs, StorageVerbs):
 
         lifecycle.unpause(self.container(text))
 
-    def wait(self, text: str) -> int:
-        """Wait for the container's end; returns its exit code."""
+    def wait(self, text: str, condition: str = "not-running", **options: Any) -> int:
+        """Wait for the container's end; returns its exit code. *condition*, *options*: see line.wait."""
         from minidock.containers import lifecycle
 
-        return lifecycle.wait(self.container(text))
+        return lifecycle.wait(self.container(text), condition, **options)
 
     def rename(self, text: str, name: str) -> None:
         """Give a container another name."""

@@ -17,6 +17,16 @@ from minidock.errors import MinidockError, NotFound
 FULL = (errno.ENOSPC, errno.EDQUOT)  # the disk is full, or what we may take of it
 
 
+def make_private(directory: Path, mode: int = 0o700) -> None:
+    """Make *directory*, one below a state root, and the root itself (always 0700), where they are missing.
+
+    Whoever comes first makes the root: volumes, networks, events, images or containers.
+    """
+    # mkdir's own `parents` would give the root everybody's mode.
+    directory.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    directory.mkdir(exist_ok=True, mode=mode)
+
+
 def write_bytes(
     path: Path, data: bytes, *, mode: int = 0o600, sync: bool = True, squeeze: bool = False
 ) -> None:

@@ -53,12 +53,27 @@ class ImageVerbs:
 
         return cache.roots(self.root)
 
-    def pull(self, reference: str, *, platform: str | None = None, progress: Progress | None = None) -> Image:
-        """Fetch an image from its registry (mirrors first)."""
-        from minidock.images import transfer
+    def pull(
+        self,
+        reference: str,
+        *,
+        platform: str | None = None,
+        progress: Progress | None = None,
+        login: Json | None = None,
+    ) -> Image:
+        """Fetch an image from its registry (mirrors first).
+
+        *login* is for the registry in the place of what is saved: username and password, or identitytoken.
+        """
+        from minidock.images import credentials, transfer
 
         image = transfer.pull(
-            self.store, reference, self.config, platform=platform, progress=progress or transfer.ignore
+            self.store,
+            reference,
+            self.config,
+            platform=platform,
+            progress=progress or transfer.ignore,
+            login=credentials.given(login),
         )
         self._note("pull", self.familiar_name(reference))
         return image
@@ -113,11 +128,17 @@ class ImageVerbs:
             on_missing()
         return self.pull(reference, platform=platform, progress=progress)
 
-    def push(self, reference: str, *, progress: Progress | None = None) -> str:
-        """Send a local image to the registry that its name says; returns the digest."""
-        from minidock.images import transfer
+    def push(self, reference: str, *, progress: Progress | None = None, login: Json | None = None) -> str:
+        """Send a local image to the registry that its name says; returns the digest. *login*: see pull."""
+        from minidock.images import credentials, transfer
 
-        digest = transfer.push(self.store, reference, self.config, progress=progress or transfer.ignore)
+        digest = transfer.push(
+            self.store,
+            reference,
+            self.config,
+            progress=progress or transfer.ignore,
+            login=credentials.given(login),
+        )
         self._note("push", self.familiar_name(reference))
         return digest
 
@@ -126,6 +147,12 @@ class ImageVerbs:
         from minidock.images import credentials
 
         return credentials.login(server, username, password, trusted_hosts=self.config.insecure_registries)
+
+    def check_login(self, server: str, username: str, password: str) -> None:
+        """Check a password with the registry, and remember nothing. Raises Denied."""
+        from minidock.images import credentials
+
+        credentials.check(server, username, password, trusted_hosts=self.config.insecure_registries)
 
     def logout(self, server: str) -> bool:
         """Forget a registry's password; False when none was known."""

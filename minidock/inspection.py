@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from minidock import files, human, network_inspection, volume_inspection
-from minidock.containers import life, timestamps
+from minidock.containers import executions, life, protocol, timestamps
 from minidock.containers.spec import Spec
 from minidock.containers.state import Container, State
 from minidock.images import reference
@@ -44,7 +44,7 @@ def container_json(container: Container, *, size: bool = False) -> Json:
         "MountLabel": "",
         "ProcessLabel": "",
         "AppArmorProfile": "",
-        "ExecIDs": None,
+        "ExecIDs": _exec_ids(container),
         "HostConfig": host_config_json(spec),
         "GraphDriver": {
             "Data": {
@@ -63,6 +63,13 @@ def container_json(container: Container, *, size: bool = False) -> Json:
         shown["SizeRw"] = files.disk_use(directory / "upper")
         shown["SizeRootFs"] = shown["SizeRw"] + sum(map(files.disk_use, layer_paths(container)))
     return shown
+
+
+def _exec_ids(container: Container) -> list[str] | None:
+    """What `exec` started and still runs, or is about to. Not `attach`: that starts no new process."""
+    found = protocol.ask(container.directory, op="execs") if container.running() else None
+    running = found["execs"] if found and "execs" in found else ()
+    return [*dict.fromkeys([*running, *(each.id for each in executions.listed(container))])] or None
 
 
 def state_json(state: State, status: str) -> Json:

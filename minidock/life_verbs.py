@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -45,11 +45,14 @@ class LifeVerbs:
         until: str | None = None,
         filters: dict[str, list[str]] | None = None,
         follow: bool = True,
+        caller: int | None = None,
+        on_ready: Callable[[], object] | None = None,
     ) -> Iterator[Event]:
         """What happened to containers, images, networks and volumes, oldest first, and what happens.
 
         *since*, *until*: see timestamps.moment; without *since* only what happens from now on. Ends at
-        *until*, or never if *follow*.
+        *until*, or never if *follow*. *on_ready* is called when nothing can be missed any more; *caller*: see
+        notice.readable.
         """
         from minidock import events, selection
         from minidock.containers import timestamps
@@ -58,14 +61,16 @@ class LifeVerbs:
         begin = timestamps.moment(since) if since else time.time_ns()
         end = timestamps.moment(until) if until else None
         fits = selection.event_filter(filters or {})
-        self.root.mkdir(parents=True, exist_ok=True)
+        self.root.mkdir(parents=True, exist_ok=True, mode=0o700)
         with Watch(self.root) as watch:
+            if on_ready is not None:
+                on_ready()
 
             def wait() -> bool:
                 if end is None:
-                    return follow and watch.wait()
+                    return follow and watch.wait(caller=caller)
                 left = (end - time.time_ns()) / 1e9
-                return left > 0 and watch.wait(left)
+                return left > 0 and watch.wait(left, caller)
 
             for event in events.read(self.root, wait):
                 if end is not None and event["timeNano"] > end:

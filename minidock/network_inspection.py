@@ -28,7 +28,7 @@ def network_json(network: Network) -> Json:
         "EnableIPv6": network.ipv6,
         "IPAM": {
             "Driver": "default",
-            "Options": {},
+            "Options": None,
             "Config": [
                 {
                     "Subnet": block.subnet,

@@ -136,7 +136,7 @@ class NetworkVerbs:
         from dataclasses import asdict
 
         from minidock import network_options
-        from minidock.containers import lifecycle
+        from minidock.containers import lifecycle, line
 
         name = self.network_name(text)
         container = state.find(self.root, container_text)
@@ -150,13 +150,13 @@ class NetworkVerbs:
             if any(each.network == name for each in spec.wiring.attachments):
                 raise Conflict(f"endpoint with name {container.name} already exists in network {name}")
             if container.running():
-                lifecycle.ask(container, "exec", op="connect", attachment=asdict(attachment))
+                line.ask(container, "exec", op="connect", attachment=asdict(attachment))
             spec.wiring.attachments.append(attachment)
             lifecycle.write_spec(container)
 
     def network_disconnect(self, text: str, container_text: str, *, force: bool = False) -> None:
         """Take a container out of a network, also while it runs."""
-        from minidock.containers import lifecycle
+        from minidock.containers import lifecycle, line
 
         container = state.find(self.root, container_text)
         name = self.network_name(text)
@@ -167,7 +167,7 @@ class NetworkVerbs:
             if len(staying) == len(spec.wiring.attachments):
                 raise Conflict(f"container {container.id} is not connected to network {name}")
             if container.running():
-                lifecycle.ask(container, "exec", op="disconnect", network=name)
+                line.ask(container, "exec", op="disconnect", network=name)
             spec.wiring.attachments = staying
             lifecycle.write_spec(container)
 

@@ -55,7 +55,10 @@ def info(config: Config, images: list[Image], containers: list[Container], layer
         "Plugins": {"Volume": ["local"]},
         "CgroupDriver": "cgroupfs",
         "CgroupVersion": cgroups.detect().removeprefix("v"),
-        "SecurityOptions": ["name=seccomp,profile=builtin"],
+        "SecurityOptions": [
+            "name=seccomp,profile=builtin",
+            *(["name=userns"] if config.userns_remap else []),
+        ],
         "KernelVersion": host.release,
         "OperatingSystem": _operating_system(),
         "OSType": "linux",

@@ -159,11 +159,11 @@ class StorageVerbs:
 
     def export(self, text: str, file: IO[bytes]) -> None:
         """Write a container's files, without its volumes, as a tar archive."""
-        from minidock.containers import archives, view
+        from minidock.containers import archives, user_namespace, view
 
         container = state.find(self.root, text)
         with view.layers(container) as root:
-            archives.export(root, file, first_id=archives.first_id(container))
+            archives.export(root, file, ids=user_namespace.ids_of(container.spec))
         container.note("export")
 
     def diff(self, text: str) -> list[Change]:

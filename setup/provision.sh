@@ -3,7 +3,7 @@
 # Vagrantfile and by the test VM: one script, so that all three have the same.
 #
 # Every step looks first, says in one line what it does, and does nothing the second time. Arguments choose steps
-# (packages python command registry config resume); without any, all of them are taken in this order.
+# (packages python command group registry config resume); without any, all of them are taken in this order.
 #   MINIDOCK_REGISTRY_PORT=5000   the loopback port of the registry that serves as mirror
 #   MINIDOCK_VENV=DIR             where the virtual environment goes (default: .venv beside the Makefile)
 #   MINIDOCK_BIN=/usr/local/bin   where the link to the command goes
@@ -138,6 +138,16 @@ sys.exit(main())
 END
 }
 
+# Who is in this group may use the socket of `minidock serve`, and is root by that: nobody is put into it.
+step_group() {
+    if getent group minidock >/dev/null; then
+        say group "minidock may use the socket of minidock serve"
+    else
+        say group "making minidock: its members may use the socket of minidock serve, which makes them root"
+        groupadd --system minidock
+    fi
+}
+
 step_registry() {
     "$setup/registry.sh" start
     "$setup/registry.sh" seed
@@ -191,7 +201,7 @@ WantedBy=multi-user.target"
 [ "$(id -u)" = 0 ] || fail "must be root: it installs packages and writes /etc/minidock" "Try: sudo make setup"
 command -v apt-get >/dev/null ||
     fail "no apt-get: this set-up knows Debian 12+ and Ubuntu 24.04+" "On any other laptop the VM does it: vagrant up"
-[ $# -gt 0 ] || set -- packages python command registry config resume
+[ $# -gt 0 ] || set -- packages python command group registry config resume
 for step; do
     "step_$step"
 done

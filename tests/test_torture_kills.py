@@ -130,6 +130,27 @@ def test_killed_builds(storm, tmp_path):
     storm.calm_down()
 
 
+def test_killed_commits(storm):
+    """Each name is there with the whole layer, or not at all; the container can be committed again."""
+    script = "head -c 3000000 /dev/urandom > /big; rm -r /tmp; mkdir /made; sha256sum < /big"
+    storm.cli("run", "--name", "box", "busybox", "sh", "-c", script)
+    digest = storm.cli("logs", "box").stdout
+    for number in range(times(3, 40)):
+        name = f"kept:{number}"
+        code = storm.kill_command("commit", "box", name)
+        storm.check("commit")
+        there = storm.cli("image", "inspect", name, check=False).returncode == 0
+        assert there or code != 0, "commit said that it was done"
+        if there or storm.chance.random() < 0.5:
+            storm.cli("commit", "box", name)
+            done = storm.cli(
+                "run", "--rm", name, "sh", "-c", "sha256sum < /big; ls -d /made; ls /tmp", check=False
+            )
+            assert done.stdout == f"{digest}/made\n", done
+        storm.cli("rmi", "-f", name, check=False)
+    storm.calm_down()
+
+
 # ── containers ───────────────────────────────────────────────────────────────────────────────────────
 
 

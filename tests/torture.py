@@ -13,6 +13,7 @@ import json
 import os
 import random
 import signal
+import socket
 import subprocess
 import tarfile
 import time
@@ -59,8 +60,10 @@ class Storm:
     kills: dict[str, list[int]] = field(default_factory=dict)  # of what: [tries, those that hit]
     lasts: dict[str, float] = field(default_factory=dict)  # seconds that a command takes, undisturbed
     acknowledged: dict[str, str] = field(default_factory=dict)  # image name → id
+    before: dict[str, str] = field(default_factory=dict)  # settings of the network before all
 
     def __post_init__(self) -> None:
+        self.before = self.settings()
         print(f"chance: MINIDOCK_TORTURE_SEED={SEED}")
 
     # ── to begin, and to kill ────────────────────────────────────────────────────────────────────
@@ -242,7 +245,7 @@ class Storm:
         assert not litter, litter
 
     def check_gone(self) -> None:
-        """No process, cgroup, mount or file of this root."""
+        """No process, cgroup, mount or file of this root; no link, rule or setting in this test's network."""
 
         def present() -> list[str]:
             parents = [
@@ -250,9 +253,17 @@ class Storm:
             ]
             found = [*map(str, parents), *map(str, leaks._processes_of(self.root, parents))]
             found += [each for each in leaks._mounts_under(self.root) if each != str(self.root)]
+            found += [name for _, name in socket.if_nameindex() if name != "lo"] + leaks._nft_tables()
+            now = self.settings()
+            found += [f"{name} = {now[name]}" for name, value in self.before.items() if now[name] != value]
             return found + [str(path) for path in self.root.glob("*")]
 
         wait_for(lambda: not present(), what=f"the end of {present()}")
+
+    def settings(self) -> dict[str, str]:
+        """What networks may set for the whole of a machine, as this test's network has it."""
+        names = ("ipv4/ip_forward", "ipv6/conf/all/forwarding", "ipv4/conf/all/route_localnet")
+        return {name: _read(Path("/proc/sys/net") / name) for name in names}
 
     def tell(self, figures: dict[str, str]) -> None:
         for what, (tried, hit) in sorted(self.kills.items()):

@@ -85,6 +85,7 @@ class Cache:
     def remember(self, draft: Draft, question: Question, step: Step) -> None:
         """Note that *step* was carried out after *draft*."""
         path = self._record(draft, question)
+        files.make_private(path.parents[2])
         path.parent.mkdir(parents=True, exist_ok=True)
         record = {
             "created_by": question.created_by,

@@ -8,17 +8,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from pathlib import Path
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from minidock import trace
 from minidock.build import settings
 from minidock.build.draft import Draft, Step
-from minidock.containers import lifecycle, timestamps
+from minidock.containers import lifecycle, timestamps, user_namespace
 from minidock.containers.spec import Spec
 from minidock.containers.state import Container
-from minidock.errors import InvalidInput, NotFound
+from minidock.errors import Conflict, InvalidInput, NotFound
 from minidock.images import layer as layers
 from minidock.images import reference
 from minidock.images.image import OCI_LAYER, Image, Layer
@@ -50,7 +49,7 @@ def commit(
     wanted = settings.with_changes(_settings(spec), changes)
     with store.transaction() as new:
         with container.lock(), _still(container, pause):
-            layer = _layer(store, new, container.directory / "upper", image)
+            layer = _layer(store, new, container, image)
         step = Step(timestamps.now(), " ".join(spec.command), layer, message)
         draft = Draft.of(image).after(step, wanted, author)
         return new.put_made_image(draft.config, draft.layers, names)
@@ -84,16 +83,17 @@ def _settings(spec: Spec) -> dict[str, Any]:
     return {key: value for key, value in own.items() if value}
 
 
-def _layer(store: Store, new: Transaction, upper: Path, image: Image) -> Layer | None:
-    """The changes in *upper* as a layer of the store; None when there are none.
+def _layer(store: Store, new: Transaction, container: Container, image: Image) -> Layer | None:
+    """The changes of *container* as a layer of the store; None when there are none.
 
-    The directory stays the container's. So the layer's own tree is made from the archive.
+    Its directory stays the container's. So the layer's own tree is made from the archive.
     """
+    upper = container.directory / "upper"
     if not os.listdir(upper):
         return None
     archive = new.directory / "partial" / os.urandom(8).hex()
     with open(archive, "xb") as file:
-        packed = layers.pack_layer(upper, file)
+        packed = layers.pack_layer(upper, file, owners=user_namespace.ids_of(container.spec).inside)
     new.add_blob(archive, packed.digest)
     if not new.keep_layer(packed.diff_id):
         below = store.ensure_layers(image)[::-1]
@@ -112,4 +112,5 @@ def _still(container: Container, pause: bool) -> Iterator[None]:
         yield
     finally:
         if running:
-            lifecycle.unpause(container)
+            with suppress(Conflict):  # it ended just before it was paused, or was killed
+                lifecycle.unpause(container)

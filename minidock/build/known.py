@@ -49,7 +49,8 @@ class Known:
         if not self._new:
             return
         whole = {**(self._old or {}), **self._new}
-        self._file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        files.make_private(self._file.parent.parent)
+        files.make_private(self._file.parent)
         files.write_json(self._file, whole if len(whole) <= _MOST else self._new, sync=False)
 
     def _read(self) -> dict[str, tuple[Signature, str]]:

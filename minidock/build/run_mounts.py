@@ -153,7 +153,8 @@ def _cache(mount: RunMount, target: str, caches: Path, first: Path) -> Iterator[
     of its own.
     """
     name = hashlib.sha256((mount.identifier or target).encode(errors="surrogateescape")).hexdigest()
-    caches.mkdir(parents=True, exist_ok=True, mode=0o711)
+    files.make_private(caches.parent)
+    caches.mkdir(exist_ok=True, mode=0o711)
     with ExitStack() as stack:
         for copy_number in range(10_000):
             path = caches / f"{name}-{copy_number}"

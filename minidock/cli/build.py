@@ -24,12 +24,18 @@ _LIMITS = (
 
 def build(context: Context, values: Values, arguments: list[str]) -> int:
     """Build an image from a Dockerfile."""
-    from minidock.cli import build_output
+    from minidock import build_page
 
     if values["progress"] not in ("auto", "plain", "tty", "quiet"):
         raise UsageError(f"invalid progress mode {values['progress']}", hint="auto, plain, tty or quiet")
     quiet = values["quiet"] or values["progress"] == "quiet"
-    page = build_output.Page(sys.stdout, quiet=quiet, explain=values["explain"], mode=values["progress"])
+    page = build_page.Page(
+        _write,
+        say,
+        quiet=quiet,
+        explain=values["explain"],
+        colours=values["progress"] == "tty" or (values["progress"] == "auto" and sys.stdout.isatty()),
+    )
     limits = {flag.name.replace("-", "_"): values[flag.name] for flag in _LIMITS if values[flag.name]}
     pulls = _Pulls(quiet)
 
@@ -92,6 +98,12 @@ class _Pulls:
     def end(self) -> None:
         self._stack.close()
         self._show = None
+
+
+def _write(text: bytes) -> None:
+    sys.stdout.flush()
+    sys.stdout.buffer.write(text)
+    sys.stdout.buffer.flush()
 
 
 def _build_args(texts: list[str]) -> dict[str, str]:

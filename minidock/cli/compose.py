@@ -124,9 +124,9 @@ class _Building:
     """Shows one build on standard error."""
 
     def __init__(self, quiet: bool) -> None:
-        from minidock.cli import build_output
+        from minidock import build_page
 
-        self._page = build_output.Page(sys.stderr, quiet=quiet, explain=False, mode="auto")
+        self._page = build_page.Page(sys.stderr.buffer.write, say, quiet=quiet, colours=sys.stderr.isatty())
 
     def __enter__(self) -> Callable[[Any], None]:
         return self._page.show

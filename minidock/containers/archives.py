@@ -3,7 +3,7 @@
 The three calls below are what `cp` is made of, and what the Engine API calls an archive: HEAD, GET and
 PUT /containers/{id}/archive. *root* is a descriptor of :func:`view.of`; all lookups stay below it,
 whatever the container does meanwhile. A container with a user namespace of its own counts users from
-*first_id*: archives hold the numbers that the container sees.
+its own *ids*: archives hold the numbers that the container sees.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from typing import IO
 
 from minidock.containers import user_namespace, view
 from minidock.containers.state import Container
+from minidock.containers.user_namespace import Ids
 from minidock.errors import InvalidInput, MinidockError, NotFound
 from minidock.images import compression, tar
 from minidock.images.directories import clean
@@ -28,6 +29,7 @@ from minidock.kernel.paths import open_inside
 
 Blocks = Iterator[bytes]
 Write = Callable[[bytes], object]
+SAME = Ids()
 _ENDLESS = 1 << 62  # bytes: an archive that a user copies has no other limit than the disk
 
 
@@ -63,7 +65,7 @@ class Files:
 
     root: int
     name: str
-    first_id: int
+    ids: Ids
 
     def look(self, path: str) -> PathStat:
         with self._named():
@@ -71,11 +73,11 @@ class Files:
 
     def read(self, path: str, write: Write) -> PathStat:
         with self._named():
-            return read(self.root, path, write, first_id=self.first_id)
+            return read(self.root, path, write, ids=self.ids)
 
     def write(self, path: str, blocks: Blocks, *, no_overwrite: bool = True) -> None:
         with self._named():
-            write(self.root, path, blocks, first_id=self.first_id, no_overwrite=no_overwrite)
+            write(self.root, path, blocks, ids=self.ids, no_overwrite=no_overwrite)
 
     @contextmanager
     def _named(self) -> Iterator[None]:
@@ -98,12 +100,7 @@ def opened(container: Container, name: str = "") -> Iterator[Files]:
         if running and (container.resting() or not container.running()):
             raise view.ended(container)
         with view.of(container, lock) as root:
-            yield Files(root, name or container.name, first_id(container))
-
-
-def first_id(container: Container) -> int:
-    """The host's number of the container's user 0."""
-    return user_namespace.FIRST if container.spec.namespaces.user == "private" else 0
+            yield Files(root, name or container.name, user_namespace.ids_of(container.spec))
 
 
 def look(root: int, path: str) -> PathStat:
@@ -134,15 +131,15 @@ def _end_of_link(root: int, path: str, target: str) -> str:
     return os.path.join("/", os.path.relpath(whole, base)) if whole != base else "/"
 
 
-def read(root: int, path: str, write: Write, *, first_id: int = 0) -> PathStat:
+def read(root: int, path: str, write: Write, *, ids: Ids = SAME) -> PathStat:
     """Write what stands at *path* as a tar archive through *write*; its entries begin with the last name.
 
     ``/etc`` gives ``etc/``, ``etc/passwd``, …; ``/etc/.`` gives ``./``, ``passwd``, …. A link is not
     followed. Raises NotFound; MinidockError when a file changes while it is read. Source: ContainerArchive.
     """
     found = look(root, path)
-    archive = _Shifted(write, first_id)
-    packer = Packer(archive, layer=False)
+    archive = Writer(write)
+    packer = Packer(archive, layer=False, owners=ids.inside)
     name = os.fsencode(os.path.basename(path) if path.endswith("/.") else found.name).lstrip(b"/") or b"."
     try:
         if found.is_directory:
@@ -161,16 +158,16 @@ def read(root: int, path: str, write: Write, *, first_id: int = 0) -> PathStat:
     return found
 
 
-def export(root: int, file: IO[bytes], *, first_id: int = 0) -> None:
+def export(root: int, file: IO[bytes], *, ids: Ids = SAME) -> None:
     """Write the whole tree: `docker export`. The same tree gives the same bytes."""
-    archive = _Shifted(file.write, first_id)
-    Packer(archive, layer=False).add_tree(
+    archive = Writer(file.write)
+    Packer(archive, layer=False, owners=ids.inside).add_tree(
         os.open(f"/proc/self/fd/{root}", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC), itself=False
     )
     archive.close()
 
 
-def write(root: int, path: str, blocks: Blocks, *, first_id: int = 0, no_overwrite: bool = True) -> None:
+def write(root: int, path: str, blocks: Blocks, *, ids: Ids = SAME, no_overwrite: bool = True) -> None:
     """Unpack a tar archive, also a compressed one, into the directory *path*, links in *path* followed.
 
     With *no_overwrite* a directory never replaces a file, nor a file a directory. Raises NotFound;
@@ -186,7 +183,7 @@ def write(root: int, path: str, blocks: Blocks, *, first_id: int = 0, no_overwri
             what = "container rootfs" if own else "mounted volume"
             raise InvalidInput(f"{what} is marked read-only")
         plain = compression.decompress(blocks)
-        unpack(Path(f"/proc/self/fd/{target}"), plain, first_id=first_id, no_overwrite=no_overwrite)
+        unpack(Path(f"/proc/self/fd/{target}"), plain, ids=ids, no_overwrite=no_overwrite)
     finally:
         os.close(target)
 
@@ -197,14 +194,14 @@ def unpack(
     *,
     owner: tuple[int, int] | None = None,
     rename: tuple[str, str] = (".", "."),
-    first_id: int = 0,
+    ids: Ids = SAME,
     no_overwrite: bool = True,
 ) -> None:
     """Unpack a tar archive into *directory*, which stays what it is itself.
 
     *owner* replaces all owners, *rename* says what the archive's first entry is to be called instead.
     """
-    adapted = _Adapted(blocks, directory, owner, renaming(*rename), first_id, no_overwrite)
+    adapted = _Adapted(blocks, directory, owner, renaming(*rename), ids, no_overwrite)
     with Extractor(directory, layer=False, max_size=_ENDLESS) as extractor:
         extractor.extract(adapted)  # type: ignore[arg-type]
 
@@ -271,22 +268,6 @@ def piped(produce: Callable[[Write], object]) -> Iterator[Iterator[bytes]]:
         raise failures[0]
 
 
-class _Shifted(Writer):
-    """A writer whose entries are owned as a container with a user namespace sees them."""
-
-    def __init__(self, write: Write, first_id: int) -> None:
-        super().__init__(write)
-        self._first = first_id
-
-    def add(self, entry: Entry, content: object = b"") -> None:
-        if self._first:
-            entry.uid, entry.gid = (self._seen(each) for each in (entry.uid, entry.gid))
-        super().add(entry, content)  # type: ignore[arg-type]
-
-    def _seen(self, number: int) -> int:
-        return number - self._first if 0 <= number - self._first < user_namespace.COUNT else number
-
-
 class _Adapted:
     """An archive as the Extractor reads it, with the rules of `cp` worked in."""
 
@@ -296,14 +277,14 @@ class _Adapted:
         directory: Path,
         owner: tuple[int, int] | None,
         rename: Callable[[Entry], None],
-        first_id: int,
+        ids: Ids,
         no_overwrite: bool,
     ) -> None:
         self._rename = rename
         self._reader = Reader(blocks)
         self.copy = self._reader.copy
         self._directory, self._owner = directory, owner
-        self._first, self._no_overwrite = first_id, no_overwrite
+        self._ids, self._no_overwrite = ids, no_overwrite
 
     def __iter__(self) -> Iterator[Entry]:
         top = os.open(self._directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -314,8 +295,7 @@ class _Adapted:
                     continue  # the directory itself keeps its owner, mode and time
                 if self._no_overwrite:
                     _check_kind(top, entry)
-                uid, gid = self._owner or (entry.uid, entry.gid)
-                entry.uid, entry.gid = uid + self._first, gid + self._first
+                entry.uid, entry.gid = self._ids.outside(*(self._owner or (entry.uid, entry.gid)))
                 yield entry
         finally:
             os.close(top)

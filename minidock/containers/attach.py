@@ -14,7 +14,7 @@ import select
 import signal
 import socket
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -74,14 +74,13 @@ def converse(
     *,
     tty: bool,
     frames: protocol.Frames | None = None,
-    on_start: Callable[[dict[str, Any]], None] | None = None,
 ) -> int:
     """Join *streams* to the container behind *connection* until it ends; its exit code, or DETACHED.
 
-    Raises what the shim reports. *frames* holds what was read already. *on_start* gets the first control
-    message. Keeps going when the container ends its own stdin, or the user ends theirs.
+    Raises what the shim reports. *frames* holds what was read already. Keeps going when the container ends
+    its own stdin, or the user ends theirs.
     """
-    conversation = _Conversation(connection, streams, tty, frames or protocol.Frames(), on_start)
+    conversation = _Conversation(connection, streams, tty, frames or protocol.Frames())
     with contextlib.ExitStack() as stack:
         if tty and streams.stdin is not None and os.isatty(streams.stdin):
             stack.enter_context(terminal.raw(streams.stdin))
@@ -96,11 +95,10 @@ class _Conversation:
         streams: Streams,
         tty: bool,
         frames: protocol.Frames,
-        on_start: Callable[[dict[str, Any]], None] | None,
     ) -> None:
         connection.setblocking(False)
         self._connection, self._streams, self._tty = connection, streams, tty
-        self._frames, self._on_start = frames, on_start
+        self._frames = frames
         self._outgoing: deque[memoryview] = deque()
         self._outgoing_bytes = 0
         self._stdin = streams.stdin
@@ -108,6 +106,8 @@ class _Conversation:
         self._sinks = {STDOUT: streams.stdout, STDERR: streams.stderr}
         self._exit: int | None = None
         self._detached = False
+        if streams.typed:
+            self._send(protocol.frame(STDIN, streams.typed))
         self.wakeup = -1  # readable when a signal arrived
         self.signals: list[int] = []
 
@@ -127,8 +127,13 @@ class _Conversation:
             poll.register(self._stdin, select.POLLIN)
         if self.wakeup >= 0:
             poll.register(self.wakeup, select.POLLIN)
+        caller = self._streams.caller
+        if caller is not None and caller != self._stdin:
+            poll.register(caller, 0)  # no more than a hangup
         for descriptor, events in poll.poll():
-            if descriptor == self.wakeup:
+            if descriptor == caller and events & (select.POLLHUP | select.POLLERR):
+                self._detached = True
+            elif descriptor == self.wakeup:
                 self._pass_signals()
             elif descriptor == self._connection.fileno():
                 if events & select.POLLOUT:
@@ -162,9 +167,6 @@ class _Conversation:
                     raise protocol.revive(message["error"])
                 if "exit" in message:
                     self._exit = int(message["exit"])
-                elif self._on_start is not None:
-                    started, self._on_start = self._on_start, None
-                    started(message)
             elif kind in self._sinks:
                 self._show(kind, payload)
 

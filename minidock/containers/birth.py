@@ -84,7 +84,7 @@ def bear(
     spec = container.spec
     make, joins = _namespaces(container)
     if spec.namespaces.user == "private":
-        with user_namespace.hold(make) as held:
+        with user_namespace.hold(user_namespace.ids_of(spec), make) as held:
             joins += held
             make -= {kind for kind, _ in held}
     pid_join = next((descriptor for kind, descriptor in joins if kind == "pid"), None)
@@ -145,7 +145,7 @@ def join(
         size,
         launcher.sealed(),
         syscalls.pidfd_open(os.getpid()),
-        container.spec.namespaces.user == "private",
+        user_namespace.ids_of(container.spec),
     )
     descriptor = os.open(f"/proc/{init}/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
     try:
@@ -242,10 +242,14 @@ def _namespaces(container: Container) -> tuple[set[str], list[tuple[str, int]]]:
         ("uts", wanted.uts),
     ):
         if choice.startswith("container:"):
-            pid = _running(container, choice.partition(":")[2])
-            joins.append((kind, os.open(f"/proc/{pid}/ns/{kind}", os.O_RDONLY | os.O_CLOEXEC)))
-            if kind == "ipc":
-                joins.append(("shm", os.open(f"/proc/{pid}/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)))
+            identifier = choice.partition(":")[2]
+            pid = _running(container, identifier)
+            try:
+                joins.append((kind, os.open(f"/proc/{pid}/ns/{kind}", os.O_RDONLY | os.O_CLOEXEC)))
+                if kind == "ipc":
+                    joins.append(("shm", os.open(f"/proc/{pid}/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)))
+            except FileNotFoundError:  # it ended just now
+                raise _not_running(identifier) from None
         elif choice != "host":
             make.add(kind)
     return make, joins
@@ -256,8 +260,12 @@ def _running(container: Container, identifier: str) -> int:
     other = Container(container.root, identifier)
     pid = other.state().pid
     if not other.exists() or not other.running() or not pid:
-        raise Conflict(
-            f"cannot join the namespaces of a non running container: {identifier[:12]}",
-            hint=f"minidock start {identifier[:12]}",
-        )
+        raise _not_running(identifier)
     return pid
+
+
+def _not_running(identifier: str) -> Conflict:
+    return Conflict(
+        f"cannot join the namespaces of a non running container: {identifier[:12]}",
+        hint=f"minidock start {identifier[:12]}",
+    )

@@ -61,7 +61,7 @@ class Joining:
     size: tuple[int, int] | None
     launch: int
     shim: int
-    private_users: bool = False
+    ids: user_namespace.Ids = field(default_factory=user_namespace.Ids)
 
 
 def live(birth: Birth) -> NoReturn:
@@ -93,14 +93,14 @@ def live_beside(joining: Joining) -> NoReturn:
         with trace.recording(Messenger(joining.channel)):
             _be_counted(joining.cgroup, joining.oom_score_adj)
             user = None
-            if joining.private_users:
+            if joining.ids.users:
                 user = os.open(f"/proc/{joining.init}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
             enter_container(joining.init)
             if joining.tty:
                 master, slave = devpts.open_pair()
                 _use_terminal(joining, master, slave)
             if user is not None:
-                _enter_user_namespace(user, joining)
+                _enter_user_namespace(user, joining.ids, joining)
             become(joining.program, joining.stdio, joining.channel, joining.launch, joining.shim)
     except BaseException as error:
         joining.channel.report(error)
@@ -160,18 +160,18 @@ def _build(birth: Birth) -> None:
         _open_terminal(birth)
     _protect(spec)
     if user is not None:
-        _enter_user_namespace(user, birth)
+        _enter_user_namespace(user, user_namespace.ids_of(spec), birth)
 
 
-def _enter_user_namespace(descriptor: int, newborn: Birth | Joining) -> None:
+def _enter_user_namespace(descriptor: int, ids: user_namespace.Ids, newborn: Birth | Joining) -> None:
     """Become the container's root, who has power over the container only. Nothing is mounted after this."""
     directory = newborn.program.working_directory
     if newborn.program.make_directory and not os.path.exists(directory):
         os.makedirs(directory)
-        user_namespace.give(Path(directory))
+        user_namespace.give(Path(directory), ids)
     for each in newborn.stdio:
         if each is not None:
-            user_namespace.give(each)
+            user_namespace.give(each, ids)
     namespaces.join(Path(f"/proc/self/fd/{descriptor}"), {"user"})
 
 
@@ -202,8 +202,8 @@ def mount_root(container: Container, user: int | None = None) -> Path:
         layers = user_namespace.map_layers(layers, merged, user)
         merged = merged / "root"
         merged.mkdir()
-        user_namespace.give(upper)
-        user_namespace.give(work)
+        for directory in (upper, work):
+            user_namespace.give(directory, user_namespace.ids_of(container.spec))
     overlay.mount_overlay(layers, merged, upper, work)
     return merged
 

@@ -102,6 +102,12 @@ class Client:
         assert self._on_request is not None
         self._on_request(self, request)
 
+    def serve(self, serve: Callable[[Client, dict[str, Any]], None], request: dict[str, Any]) -> None:
+        """Have a request served that waited, and read on."""
+        self._on_request = serve
+        self._call(lambda: serve(self, request))
+        self.hold_input(False)
+
     def _call(self, act: Callable[[], None]) -> None:
         """Whatever a client says, the shim lives on: errors go back to whoever made them."""
         try:
@@ -110,6 +116,8 @@ class Client:
             self.finish(error=protocol.describe(error))
 
     def _take_frames(self) -> None:
+        if self.console is None:  # what it sends waits until it is attached
+            return
         for kind, payload in self._frames:
             if self.console is None:
                 return

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from typing import Any
 
 from minidock import trace
-from minidock.containers import birth
+from minidock.containers import birth, executions
 from minidock.containers.client import Client
 from minidock.containers.console import Console
 from minidock.containers.loop import READ
@@ -23,12 +24,22 @@ def start(running: Running, client: Client, request: dict[str, Any]) -> None:
     """
     detach = bool(request.get("detach"))
     stdin = bool(request.get("stdin")) and not detach
-    born = _bear(running, request, stdin=stdin)
+    try:
+        born = _bear(running, request, stdin=stdin)
+    except MinidockError as error:
+        if request.get("recorded"):
+            _record(running, str(request["id"]), exit_code=error.exit_code or NOT_EXECUTABLE)
+        raise
     console = Console(running.loop, None, keep_stdin=False)
     console.use(born.pipes, born.terminal)
     identifier = str(request.get("id") or os.urandom(32).hex())
-    for action in ("exec_create", "exec_start"):
+    recorded = bool(request.get("recorded"))
+    for action in ("exec_start",) if recorded else ("exec_create", "exec_start"):
         running.note(f"{action}: {' '.join(request['argv'])}", execID=identifier)
+    running.execs[identifier] = born.pid
+    if recorded:
+        _record(running, identifier, pid=born.pid)
+    running.executions[identifier] = console
     client.tell(started=born.pid)
     if detach:
         client.finish(done=True)
@@ -38,14 +49,28 @@ def start(running: Running, client: Client, request: dict[str, Any]) -> None:
 
     def reap() -> None:
         code = _reaped(running, born)
+        del running.execs[identifier]
         console.on_control = None  # the pid may soon be another's
         console.drain()
         console.close()
+        running.executions.pop(identifier, None)
+        if recorded:
+            _record(running, identifier, exit_code=code)
         running.note("exec_die", execID=identifier, exitCode=str(code))
         client.finish(exit=code)
 
     console.start()
     running.loop.watch(born.pidfd, READ, lambda _: reap())
+
+
+def _record(running: Running, identifier: str, **changes: int) -> None:
+    """Write down how far it is, for those who ask."""
+    with contextlib.suppress(OSError, MinidockError):  # a full disk must not end a container
+        found = executions.read(running.container, identifier)
+        if found is not None:
+            for name, value in changes.items():
+                setattr(found, name, value)
+            executions.write(running.container, found)
 
 
 class Checked:

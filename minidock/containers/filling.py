@@ -105,11 +105,10 @@ def _in_use(container: Container, name: str) -> bool:
 
 
 def _copy(container: Container, root: int, source: str, target: Path) -> None:
-    mapped = container.spec.namespaces.user == "private"
-    first = user_namespace.FIRST if mapped else 0
+    ids = user_namespace.ids_of(container.spec)
     try:
         with (
-            archives.piped(lambda write: archives.read(root, f"{source}/.", write, first_id=first)) as blocks,
+            archives.piped(lambda write: archives.read(root, f"{source}/.", write, ids=ids)) as blocks,
             Extractor(target, layer=False, max_size=_ENDLESS) as extractor,
         ):
             extractor.extract(Reader(blocks))

@@ -8,13 +8,14 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from minidock import files
-from minidock.containers import checks, life, names, protocol, spawner, state, volumes
+from minidock.containers import checks, life, line, names, protocol, spawner, state, volumes
+from minidock.containers.line import wait as wait  # a verb like those below
 from minidock.containers.protocol import Order
 from minidock.containers.spec import Spec
 from minidock.containers.state import Container
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from minidock.containers.log_reader import Entry
 
 SIGKILL = 9
+
 
 # --- birth ---------------------------------------------------------------------------------------
 
@@ -70,23 +72,32 @@ def start(container: Container, attach: Streams | None = None) -> int | None:
         life.after("start", status, container.id)
         running = status in life.ALIVE
         if not running:
-            connection = spawner.start_shim(container, _order(container, attach))
-            try:
-                frames = protocol.Frames()
-                answer = protocol.answer(connection, frames)
-                spawner.reap()
-                if answer is None:
-                    state.bury(container)
-                    raise MinidockError(f"the shim was killed while it started {container.id[:12]}")
-            except BaseException:
-                connection.close()
-                raise
+            connection, frames = _start_shim(container, _order(container, attach))
     if running:
         return attach_to(container, attach) if attach is not None else None
     with connection:
         if attach is None:
             return None
         return _converse(connection, attach, tty=tty, frames=frames, leave=container)
+
+
+def _start_shim(container: Container, order: Order) -> tuple[socket.socket, protocol.Frames]:
+    """Have the shim start the container: the one that waits in the lobby, or a new one."""
+    waiting = line.start_waiting(container, order)
+    for connection in (waiting, None) if waiting is not None else (None,):
+        connection = connection or spawner.start_shim(container, order)
+        try:
+            frames = protocol.Frames()
+            answer = protocol.answer(connection, frames)
+            spawner.reap()
+        except BaseException:
+            connection.close()
+            raise
+        if answer is not None:
+            return connection, frames
+        connection.close()
+    state.bury(container)
+    raise MinidockError(f"the shim was killed while it started {container.id[:12]}")
 
 
 def _order(container: Container, streams: Streams | None) -> Order:
@@ -102,21 +113,37 @@ def _order(container: Container, streams: Streams | None) -> Order:
     return Order(wanted, streams.size() if container.spec.tty else None)
 
 
-def attach_to(container: Container, streams: Streams) -> int:
-    """Join a running container's streams; its exit code, or -1 when the user left with the detach keys."""
-    connection = _shim_of(container, "attach")
+def attach_to(
+    container: Container,
+    streams: Streams,
+    *,
+    early: bool = False,
+    on_joined: Callable[[], object] = line.nothing,
+) -> int:
+    """Join a running container's streams; its exit code, or -1 when the user left with the detach keys.
+
+    With *early* one that does not run is waited for (see lobby.py). *on_joined* is called as soon as
+    nothing that the container writes can be missed.
+    """
+    request: dict[str, Any] = {
+        "op": "attach",
+        "stdin": streams.stdin is not None,
+        "stdout": streams.stdout is not None,
+        "stderr": streams.stderr is not None,
+        "size": streams.size() if container.spec.tty else None,
+    }
+    entered = line.enter_lobby(container, **request) if early else None
+    if entered is not None:
+        connection, frames = entered
+    else:
+        connection, frames = line.shim_of(container, "attach"), protocol.Frames()
     with connection:
-        protocol.send_request(
-            connection,
-            op="attach",
-            stdin=streams.stdin is not None,
-            stdout=streams.stdout is not None,
-            stderr=streams.stderr is not None,
-            size=streams.size() if container.spec.tty else None,
-        )
-        frames = protocol.Frames()
-        if protocol.answer(connection, frames) is None:
-            return wait(container)
+        if entered is None:
+            protocol.send_request(connection, **request)
+            if protocol.answer(connection, frames) is None:
+                on_joined()
+                return wait(container)
+        on_joined()
         return _converse(connection, streams, tty=container.spec.tty, frames=frames, leave=container)
 
 
@@ -131,14 +158,17 @@ def exec(
     detach: bool = False,
     privileged: bool = False,
     streams: Streams | None = None,
+    size: tuple[int, int] | None = None,
+    identifier: str = "",
 ) -> int:
     """Run one more program in a running container; its exit code (0 at once with *detach*).
 
     Raises MinidockError with exit code 126 or 127 when the program cannot run, Conflict when the
-    container does not.
+    container does not. *identifier* names an execution on record (executions.py), *size* is that of its
+    terminal, where *streams* have none.
     """
     streams = streams or Streams()
-    connection = _shim_of(container, "exec")
+    connection = line.shim_of(container, "exec")
     with connection:
         protocol.send_request(
             connection,
@@ -151,7 +181,9 @@ def exec(
             detach=detach,
             privileged=privileged,
             stdin=streams.stdin is not None,
-            size=streams.size() if tty else None,
+            size=size or streams.size() if tty else None,
+            id=identifier,
+            recorded=bool(identifier),
         )
         frames = protocol.Frames()
         if protocol.answer(connection, frames) is None:
@@ -172,43 +204,31 @@ def stop(container: Container, timeout: float | None = None, signal: str | None 
     spec = container.spec
     number = checks.signal_number(signal or spec.stop_signal)
     seconds = spec.stop_timeout if timeout is None else timeout
-    if _ask_if_running(container, op="stop", signal=number, timeout=seconds) is not None:
+    if protocol.ask(container.directory, op="stop", signal=number, timeout=seconds) is not None:
         container.note("stop")
 
 
 def kill(container: Container, signal: str = "SIGKILL") -> None:
     """Send a signal; returns when a SIGKILL has ended it. Raises Conflict when it does not run."""
     number = checks.signal_number(signal)
-    ask(container, "kill", op="signal", signal=number)
+    line.ask(container, "kill", op="signal", signal=number)
     if number == SIGKILL:
         wait(container)
 
 
-def wait(container: Container) -> int:
-    """Wait until the container does not run; its exit code. Does not poll."""
-    found = _ask_if_running(container, op="wait")
-    if found is not None and "exit" in found:
-        return int(found["exit"])
-    # The shim ended before it heard us: its lock is free as soon as the files tell the truth.
-    with contextlib.suppress(FileNotFoundError), files.lock(container.directory / "shim.lock", shared=True):
-        pass
-    state.reconcile(container)
-    return container.state().exit_code
-
-
 def pause(container: Container) -> None:
     """Freeze all processes. Raises Conflict when it is paused already, or does not run."""
-    ask(container, "pause", op="pause")
+    line.ask(container, "pause", op="pause")
 
 
 def unpause(container: Container) -> None:
     """Let them go on."""
-    ask(container, "unpause", op="unpause")
+    line.ask(container, "unpause", op="unpause")
 
 
 def resize(container: Container, rows: int, columns: int) -> None:
     """Tell a running container's terminal its size."""
-    ask(container, "exec", op="resize", size=[rows, columns])
+    line.ask(container, "exec", op="resize", size=[rows, columns])
 
 
 # --- the end -------------------------------------------------------------------------------------
@@ -227,6 +247,7 @@ def remove(container: Container, *, force: bool = False, with_volumes: bool = Fa
     with contextlib.suppress(NotFound if force else ()), container.lock():  # type: ignore[arg-type]
         if container.running():
             raise Conflict(f'cannot remove container "/{container.name}": it was started just now')
+        line.dismiss_guests(container)
         state.clear(container)  # where a shim was killed before its container ran
         state.delete(container)
         if with_volumes:
@@ -281,7 +302,7 @@ def update(container: Container, changes: dict[str, Any], restart: tuple[str, in
             setattr(spec.limits, name, value)
         checks.limits(spec.limits)
         if container.running():
-            ask(container, "exec", op="update", limits=asdict(spec.limits))
+            line.ask(container, "exec", op="update", limits=asdict(spec.limits))
         write_spec(container)
     container.note("update")
 
@@ -296,8 +317,13 @@ def read_logs(
     tail: int | None = None,
     since: str | None = None,
     until: str | None = None,
+    on_idle: Callable[[], object] = line.nothing,
+    caller: int | None = None,
 ) -> Iterator[Entry]:
-    """The container's output so far: (stream, bytes, time). With *follow* also what comes, until it ends."""
+    """The container's output so far: (stream, bytes, time). With *follow* also what comes, until it ends.
+
+    *on_idle* is called whenever there is no more for now; *caller*: see notice.readable.
+    """
     from minidock.containers import log_reader
 
     if container.spec.log_driver == "none":
@@ -309,11 +335,20 @@ def read_logs(
         return
     with connection:
         protocol.send_request(connection, op="follow")
-        yield from log_reader.read(path, tail=tail, since=since, until=until, wait=lambda: _more(connection))
+
+        def more() -> bool:
+            on_idle()
+            return _more(connection, caller)
+
+        yield from log_reader.read(path, tail=tail, since=since, until=until, wait=more)
 
 
-def _more(connection: socket.socket) -> bool:
+def _more(connection: socket.socket, caller: int | None) -> bool:
     """Wait until the shim says that there is more; False when it has ended."""
+    if caller is not None:
+        from minidock.kernel import notice
+
+        notice.readable(connection.fileno(), caller)
     try:
         return bool(connection.recv(65536))
     except ConnectionResetError:
@@ -336,40 +371,6 @@ def processes(container: Container) -> list[int]:
     from minidock.containers import cgroup
 
     return cgroup.find(container.root, container.id).processes()
-
-
-# --- talking to the shim -------------------------------------------------------------------------
-
-
-def _shim_of(container: Container, verb: str) -> socket.socket:
-    """The line to the shim. Raises Conflict when there is none: what *verb* then means, the table knows."""
-    connection = protocol.connect(container.directory)
-    if connection is None:
-        raise _refused(container, verb)
-    return connection
-
-
-def _refused(container: Container, verb: str) -> Conflict:
-    try:
-        life.after(verb, container.status(), container.id)
-    except Conflict as error:
-        error.hint = f"minidock start {container.name}"
-        return error
-    return Conflict(f"container {container.id} is not running")  # it ended or began just now
-
-
-def ask(container: Container, verb: str, **request: Any) -> dict[str, Any]:
-    """Ask a running container's shim for something. Raises Conflict when it does not run, or what it says."""
-    with _shim_of(container, verb) as connection:
-        protocol.send_request(connection, **request)
-        found = protocol.answer(connection)
-    if found is None or "exit" in found:
-        raise _refused(container, verb)
-    return found
-
-
-def _ask_if_running(container: Container, **request: Any) -> dict[str, Any] | None:
-    return protocol.ask(container.directory, **request)
 
 
 def _converse(

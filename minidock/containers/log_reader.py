@@ -32,20 +32,21 @@ def read(
     """
     earliest = timestamps.moment(since) if since else None
     latest = timestamps.moment(until) if until else None
-    for line in _lines(path, tail, wait):
-        entry = _parse(line)
-        if entry is None:
+    for lines in _blocks(path, tail, wait):
+        entries = _parse(lines)
+        if earliest is None and latest is None:
+            yield from entries
             continue
-        if earliest is not None or latest is not None:
+        for entry in entries:
             at = timestamps.to_nanoseconds(entry[2])
-            if earliest is not None and at < earliest:
-                continue
             if latest is not None and at > latest:
                 return
-        yield entry
+            if earliest is None or at >= earliest:
+                yield entry
 
 
-def _lines(path: Path, tail: int | None, wait: Callable[[], bool] | None) -> Iterator[bytes]:
+def _blocks(path: Path, tail: int | None, wait: Callable[[], bool] | None) -> Iterator[list[bytes]]:
+    """The lines of a log, as many at a time as one read brings."""
     file = _first(path, tail)
     if file is None:
         if wait is None:
@@ -59,7 +60,7 @@ def _lines(path: Path, tail: int | None, wait: Callable[[], bool] | None) -> Ite
             if block:
                 lines = (unfinished + block).split(b"\n")
                 unfinished = lines.pop()
-                yield from lines
+                yield lines
                 continue
             newer = _after(path, file)
             if newer is not None:
@@ -126,12 +127,18 @@ def _after(path: Path, file: BinaryIO) -> BinaryIO | None:
     return chosen
 
 
-def _parse(line: bytes) -> Entry | None:
+def _parse(lines: list[bytes]) -> list[Entry]:
+    """The entries in *lines*, read as one JSON array: that is several times quicker than one by one."""
     try:
-        value = json.loads(line)
-        return value["stream"], value["log"].encode("utf-8", "surrogatepass"), value["time"]
-    except (ValueError, KeyError, TypeError):  # a line cut short when the machine went down
-        return None
+        return [
+            (value["stream"], value["log"].encode("utf-8", "surrogatepass"), value["time"])
+            for value in json.loads(b"[%b]" % b",".join(lines))
+        ]
+    except (ValueError, KeyError, TypeError):  # one was cut short when the machine went down: leave it out
+        if len(lines) <= 1:
+            return []
+        half = len(lines) // 2
+        return _parse(lines[:half]) + _parse(lines[half:])
 
 
 def _start_of_tail(descriptor: int, count: int) -> tuple[int, int]:

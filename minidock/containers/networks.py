@@ -140,7 +140,7 @@ def locked(root: Path, *, make: bool = True) -> Iterator[dict[str, Network]]:
     Without *make*: raises FileNotFoundError where *root* has no networks any more.
     """
     if make:
-        (root / "networks").mkdir(parents=True, exist_ok=True, mode=0o700)
+        files.make_private(root / "networks")
     with files.lock(root / "networks" / ".lock"):
         networks = load(root)
         sweep(root, networks)

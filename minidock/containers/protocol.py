@@ -42,10 +42,14 @@ def control(**message: Any) -> bytes:
 
 @dataclass(slots=True)
 class Order:
-    """What the starter wants: whom to attach (``{"stdin": true, …}``), the terminal's rows and columns."""
+    """What the starter wants: whom to attach (``{"stdin": true, …}``), the terminal's rows and columns.
+
+    With *lobby* it is not to start yet: see lobby.py.
+    """
 
     attach: dict[str, bool]
     size: tuple[int, int] | None = None
+    lobby: bool = False
 
 
 class Frames:
@@ -58,20 +62,22 @@ class Frames:
         self._buffer += data
 
     def __iter__(self) -> Iterator[tuple[int, bytes]]:
-        """The whole frames so far. Raises MinidockError for what is no frame."""
+        """The whole frames so far, each once. Raises MinidockError for what is no frame."""
         position = 0
-        while len(self._buffer) - position >= HEADER.size:
-            kind, length = HEADER.unpack_from(self._buffer, position)
-            if kind > CONTROL or length > LARGEST:
-                raise MinidockError("shim.sock: not a frame")
-            end = position + HEADER.size + length
-            if len(self._buffer) < end:
-                break
-            with memoryview(self._buffer) as view:
-                payload = bytes(view[position + HEADER.size : end])
-            position = end
-            yield kind, payload
-        del self._buffer[:position]
+        try:
+            while len(self._buffer) - position >= HEADER.size:
+                kind, length = HEADER.unpack_from(self._buffer, position)
+                if kind > CONTROL or length > LARGEST:
+                    raise MinidockError("shim.sock: not a frame")
+                end = position + HEADER.size + length
+                if len(self._buffer) < end:
+                    break
+                with memoryview(self._buffer) as view:
+                    payload = bytes(view[position + HEADER.size : end])
+                position = end
+                yield kind, payload
+        finally:
+            del self._buffer[:position]
 
 
 # --- errors across the socket --------------------------------------------------------------------
@@ -123,7 +129,7 @@ def revive(value: dict[str, Any]) -> MinidockError:
 # --- the client's side ---------------------------------------------------------------------------
 
 
-def connect(directory: Path) -> socket.socket | None:
+def connect(directory: Path, name: str = "shim.sock") -> socket.socket | None:
     """A connection to the shim of the container in *directory*; None when nobody listens."""
     try:
         held = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -132,7 +138,7 @@ def connect(directory: Path) -> socket.socket | None:
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         # A socket's address ends at 107 bytes, a state root may be deeper: go through the descriptor.
-        connection.connect(f"/proc/self/fd/{held}/shim.sock")
+        connection.connect(f"/proc/self/fd/{held}/{name}")
     except (FileNotFoundError, ConnectionRefusedError):
         connection.close()
         return None
@@ -149,8 +155,13 @@ def send_request(connection: socket.socket, **request: Any) -> None:
         return
 
 
-def answer(connection: socket.socket, frames: Frames | None = None) -> dict[str, Any] | None:
-    """Wait for the next control frame; None when the shim closed. Raises what the shim reports as error."""
+def answer(
+    connection: socket.socket, frames: Frames | None = None, caller: int | None = None
+) -> dict[str, Any] | None:
+    """Wait for the next control frame; None when the shim closed. Raises what the shim reports as error.
+
+    *caller*: see notice.readable; raises ConnectionAbortedError when nobody is there any more.
+    """
     frames = frames or Frames()
     while True:
         for kind, payload in frames:
@@ -159,6 +170,10 @@ def answer(connection: socket.socket, frames: Frames | None = None) -> dict[str,
                 if "error" in message:
                     raise revive(message["error"])
                 return message
+        if caller is not None:
+            from minidock.kernel import notice
+
+            notice.readable(connection.fileno(), caller)
         try:
             data = connection.recv(65536)
         except ConnectionResetError:
@@ -168,9 +183,9 @@ def answer(connection: socket.socket, frames: Frames | None = None) -> dict[str,
         frames.feed(data)
 
 
-def ask(directory: Path, **request: Any) -> dict[str, Any] | None:
+def ask(directory: Path, name: str = "shim.sock", **request: Any) -> dict[str, Any] | None:
     """One request, one answer. None when no shim is there, or it ended before it answered."""
-    connection = connect(directory)
+    connection = connect(directory, name)
     if connection is None:
         return None
     with connection:

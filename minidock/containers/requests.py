@@ -12,7 +12,7 @@ from minidock.containers.checks import signal_number
 from minidock.containers.client import Client
 from minidock.containers.running import Running
 from minidock.containers.wiring import Attachment
-from minidock.errors import InvalidInput, MinidockError
+from minidock.errors import Conflict, InvalidInput, MinidockError
 
 SIGKILL = 9
 
@@ -47,6 +47,13 @@ def _attach(running: Running, client: Client, request: dict[str, Any]) -> None:
 
 def _resize(running: Running, client: Client, request: dict[str, Any]) -> None:
     rows, columns = request["size"]
+    if request.get("execution"):
+        console = running.executions.get(str(request["execution"]))
+        if console is None:
+            raise Conflict(f"exec {request['execution']} is not running")
+        console.resize(rows, columns)
+        client.finish(done=True)
+        return
     running.console.resize(rows, columns)
     running.note("resize", height=str(rows), width=str(columns))
     client.finish(done=True)
@@ -112,6 +119,11 @@ def _exec(running: Running, client: Client, request: dict[str, Any]) -> None:
     exec_.start(running, client, request)
 
 
+def _execs(running: Running, client: Client, request: dict[str, Any]) -> None:
+    """Which processes of `exec` run now: id → pid, as the host counts."""
+    client.finish(execs=running.execs)
+
+
 def _update(running: Running, client: Client, request: dict[str, Any]) -> None:
     """New limits, all of them or none. Between two lives there is nothing to limit."""
     try:
@@ -146,6 +158,7 @@ _REQUESTS: dict[str, Callable[[Running, Client, dict[str, Any]], None]] = {
     "connect": _connect,
     "disconnect": _disconnect,
     "exec": _exec,
+    "execs": _execs,
     "follow": _follow_log,
     "pause": _pause,
     "resize": _resize,

@@ -34,6 +34,8 @@ class Running:
     wanted_end: bool = False  # a user stopped or killed it: no restart policy counts
     waiters: list[Client] = field(default_factory=list)
     log_readers: list[Client] = field(default_factory=list)
+    execs: dict[str, int] = field(default_factory=dict)  # id → pid of what `exec` started and still runs
+    executions: dict[str, Console] = field(default_factory=dict)  # their consoles, by the same ids
 
     def wake_up(self) -> None:
         """The rest before a restart is over, or somebody wants none."""

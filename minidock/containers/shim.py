@@ -13,6 +13,7 @@ import fcntl
 import os
 import socket
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -22,6 +23,7 @@ from minidock.containers import (
     cgroup,
     health,
     life,
+    lobby,
     logs,
     mounts,
     protocol,
@@ -95,6 +97,7 @@ class Shim:
         self.cables = Cables(container, self.loop)
         self.running: Running | None = None
         self.back_off = restart.BackOff()
+        self.guests: list[lobby.Guest] = []  # who came before the start
         self._lock = self._listener = self._mounts = -1
         self._turn = contextlib.ExitStack()  # holds the container's lock while we start it again
 
@@ -103,6 +106,8 @@ class Shim:
     def live(self) -> None:
         """Start the container, serve it until it ends, put everything in order."""
         self._take_lock()
+        if self.order.lobby and not self._told_to_start():
+            return
         if self.container.spec.student_layers:
             from minidock import layers
 
@@ -128,6 +133,22 @@ class Shim:
         self._lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         fcntl.flock(self._lock, fcntl.LOCK_EX)
 
+    def _told_to_start(self) -> bool:
+        """Keep the lobby until somebody wants a start; False when nobody wanted one."""
+        room = lobby.Lobby(self.loop, self.container.state().exit_code)
+        listener = self._listen(lobby.SOCKET, room.serve)
+        self.starter.finish(open=True)
+        while not room.over:
+            self.loop.turn()
+        lobby.close(self.container)
+        self.loop.forget(listener)
+        if room.starter is None:
+            self._flush([client for client, _ in room.guests])
+            return False
+        self.container.forget_spec()  # it may have been renamed or updated while we waited
+        self.starter, self.order, self.guests = room.starter, room.order, room.guests
+        return True
+
     def _start(self, state: State) -> Running:
         container, spec = self.container, self.container.spec
         mounts.prepare_sources(container.root, spec.mounts)
@@ -146,7 +167,7 @@ class Shim:
             running.waiters, running.log_readers = self.running.waiters, self.running.log_readers
         container.write_state(state)
         if self._listener < 0:
-            self._listen()  # before anyone hears that it runs
+            self._listener = self._listen("shim.sock", self._serve)  # before anyone hears that it runs
         self._note_volumes("mount")
         container.note("start")
         if spec.owner:  # a build: when it is killed, nobody waits for what this container does
@@ -159,6 +180,7 @@ class Shim:
             console.attach(self.starter, **self.order.attach)
         else:
             self.starter.close()
+        self._serve_guests(running)
         console.start()
         self.loop.watch(born.pidfd, READ, lambda _: self._reap(running, born.pidfd))
         if health.wanted(spec.health_check):
@@ -184,10 +206,18 @@ class Shim:
         with contextlib.suppress(OSError):  # it has ended already
             self._mounts = os.open(f"/proc/{pid}/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
 
-    def _listen(self) -> None:
+    def _serve_guests(self, running: Running) -> None:
+        """Those from the lobby come first: they miss nothing of what is written."""
+        guests, self.guests = self.guests, []
+        for client, request in guests:
+            client.on_close = None
+            client.serve(lambda who, wish: requests.serve(running, who, wish), request)
+
+    def _listen(self, name: str, serve: Callable[[Client, dict[str, Any]], None]) -> int:
+        """Accept clients on the socket *name* from now on; the listening descriptor."""
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         held = os.open(self.container.directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-        path = f"/proc/self/fd/{held}/shim.sock"  # the real path may exceed what an address holds
+        path = f"/proc/self/fd/{held}/{name}"  # the real path may exceed what an address holds
         with contextlib.suppress(FileNotFoundError):
             os.unlink(path)
         listener.bind(path)
@@ -198,10 +228,10 @@ class Shim:
         def accept(_: int) -> None:
             with contextlib.suppress(OSError):  # it hung up already
                 connection, _address = listener.accept()
-                Client(self.loop, connection, self._serve)
+                Client(self.loop, connection, serve)
 
-        self._listener = listener.fileno()
-        self.loop.watch(self._listener, READ, accept)
+        self.loop.watch(listener.fileno(), READ, accept)
+        return listener.fileno()
 
     def _serve(self, client: Client, request: dict[str, Any]) -> None:
         assert self.running is not None
@@ -281,7 +311,7 @@ class Shim:
 
     def _tell_all(self, **message: Any) -> list[Client]:
         """Tell everyone who waits or is attached, and let them go; returns who that was."""
-        clients = [self.starter]
+        clients = [self.starter, *(client for client, _ in self.guests)]
         if self.running is not None:
             clients += [*self.running.waiters, *self.running.log_readers, *self.running.console.clients]
             self.running.waiters.clear()
@@ -314,6 +344,9 @@ class Shim:
         self.cables.release()
         if parting is not None:  # nobody sees it any more, so nobody needs to wait for it
             files.remove_tree(parting)
+        self._flush(clients)
+
+    def _flush(self, clients: list[Client]) -> None:
         while any(not client.closed for client in clients):  # the slow ones may still read
             self.loop.turn()
 

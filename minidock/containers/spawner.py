@@ -16,6 +16,7 @@ import json
 import os
 import socket
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 from minidock.containers.protocol import Order
@@ -42,7 +43,7 @@ _guard = _thread.allocate_lock()  # what threading.Lock is
 
 def start_shim(container: Container, order: Order) -> socket.socket:
     """Start the shim of *container*; returns the connection on which it reports and serves its starter."""
-    request = {"root": str(container.root), "id": container.id, "attach": order.attach, "size": order.size}
+    request = {"root": str(container.root), "id": container.id, **asdict(order)}
     message = json.dumps(request).encode()
     for _ in range(TRIES):
         ours, theirs = socket.socketpair()
@@ -194,4 +195,5 @@ def _receive(door: socket.socket) -> tuple[Container, Order, socket.socket] | No
     request = json.loads(message)
     size = tuple(request["size"]) if request["size"] else None
     container = Container(Path(request["root"]), request["id"])
-    return container, Order(request["attach"], size), socket.socket(fileno=descriptors[0])
+    order = Order(request["attach"], size, request["lobby"])
+    return container, order, socket.socket(fileno=descriptors[0])

@@ -79,7 +79,8 @@ class Namespaces:
 
     Each is ``private``, ``host`` or ``container:ID`` (long id); *network* is ``none`` (a namespace
     with loopback only), ``host``, ``container:ID`` or a network's name (more in `wiring`); *ipc* may also
-    be ``shareable`` or ``none``; *user* is ``host`` (no user namespace) or ``private``.
+    be ``shareable`` or ``none``; *user* is ``host`` (no user namespace) or ``private``, then with the host's
+    ids in *user_ids* and *group_ids*: ranges as (inside, outside, length), none for minidock's own.
     """
 
     network: str = "none"
@@ -88,6 +89,8 @@ class Namespaces:
     uts: str = "private"
     user: str = "host"
     cgroup: str = "private"
+    user_ids: list[tuple[int, int, int]] = field(default_factory=list)
+    group_ids: list[tuple[int, int, int]] = field(default_factory=list)
 
 
 @dataclass(slots=True)

@@ -110,8 +110,8 @@ def _by_prefix(root: Path, prefix: str) -> Container | None:
 @contextmanager
 def names_lock(root: Path) -> Iterator[None]:
     """Be the only one who gives and takes names in *root*."""
-    (root / "containers").mkdir(parents=True, exist_ok=True, mode=0o700)
-    (root / "names").mkdir(exist_ok=True, mode=0o700)
+    for name in ("containers", "names"):
+        files.make_private(root / name)
     with files.lock(root / "containers" / ".lock"):
         yield
 
@@ -276,7 +276,8 @@ def clear(container: Container) -> None:
 
     cgroup.clear(container.root, container.id)
     networks.forget_dead(container.root)
-    (container.directory / "shim.sock").unlink(missing_ok=True)
+    for name in ("shim.sock", "lobby.sock"):
+        (container.directory / name).unlink(missing_ok=True)
 
 
 def _removes_itself(container: Container) -> bool:

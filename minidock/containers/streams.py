@@ -14,7 +14,8 @@ class Streams:
 
     *stdin* is a descriptor or None; *stdout*, *stderr* descriptors or functions, None to leave a stream
     out. *detach_keys* is what the user types to leave (Docker's form, ``ctrl-p,ctrl-q``; "" for none).
-    With *forward_signals* the signals that this process gets go to the container.
+    With *forward_signals* the signals that this process gets go to the container. *typed* is input that
+    was read already. When the other end of the socket *caller* hangs up, the user has left.
     """
 
     stdin: int | None = None
@@ -22,6 +23,8 @@ class Streams:
     stderr: Sink | None = 2
     detach_keys: str = "ctrl-p,ctrl-q"
     forward_signals: bool = True
+    typed: bytes = b""
+    caller: int | None = None
 
     def size(self) -> tuple[int, int] | None:
         """Rows and columns of the user's terminal, None when there is none."""

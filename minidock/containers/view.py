@@ -160,7 +160,7 @@ def _mounted(container: Container, *, with_volumes: bool) -> int:
         wanted = [mount for mount in wanted if mount.kind != "bind" or os.path.exists(mount.source)]
     user = None
     if spec.namespaces.user == "private":
-        with user_namespace.hold([]) as held:
+        with user_namespace.hold(user_namespace.ids_of(spec), []) as held:
             user = held[0][1]
     taken = mounts.take(container.root, wanted, user)
     rootfs.isolate_mounts()

@@ -141,7 +141,7 @@ def note(root: Path, name: str, action: str, **attributes: str) -> None:
 @contextmanager
 def lock(root: Path) -> Iterator[None]:
     """Be the only one who makes, claims and removes volumes in *root*."""
-    home(root).mkdir(parents=True, exist_ok=True, mode=0o701)
+    files.make_private(home(root), 0o701)
     with files.lock(home(root) / ".lock"):
         yield
 

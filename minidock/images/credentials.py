@@ -67,6 +67,16 @@ def login(
 
     Raises Denied when it does not. Source: docker-login(1).
     """
+    check(server, username, password, trusted_hosts=trusted_hosts)
+    secret = base64.b64encode(f"{username}:{password}".encode()).decode()
+    file = file or config_file()
+    file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    _change(file, server_name(server), {"auth": secret})
+    return file
+
+
+def check(server: str, username: str, password: str, *, trusted_hosts: tuple[str, ...] = ()) -> None:
+    """Ask a registry whether it takes a password. Raises Denied when it does not."""
     name = server_name(server)
     if not username or not password:
         raise InvalidInput("login needs a user name and a password")
@@ -80,11 +90,11 @@ def login(
         raise Denied(
             f"{session.endpoint.host}: unauthorized: incorrect username or password", hint=str(error)
         ) from None
-    secret = base64.b64encode(f"{username}:{password}".encode()).decode()
-    file = file or config_file()
-    file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    _change(file, name, {"auth": secret})
-    return file
+
+
+def given(entry: dict[str, Any] | None) -> Credentials | None:
+    """What a client of the Engine API sends along, in the form of an entry of that file; None: nothing."""
+    return _read(entry) if entry else None
 
 
 def logout(server: str, *, file: Path | None = None) -> bool:

@@ -24,7 +24,7 @@ from minidock.images import compression, tar
 from minidock.images.compression import Stream
 from minidock.images.extract import Extractor, too_large
 from minidock.images.image import digest_of
-from minidock.images.pack import Packer
+from minidock.images.pack import Owners, Packer
 from minidock.images.settle import settle
 
 DEFAULT_MAX_SIZE = 64 << 30  # as max-layer-size in daemon.json
@@ -151,13 +151,21 @@ class Packed(NamedTuple):
 
 
 @trace.mechanism(lesson=5)
-def pack_layer(tree: Path, out: IO[bytes], *, compress: str = "gzip", newest: int | None = None) -> Packed:
+def pack_layer(
+    tree: Path,
+    out: IO[bytes],
+    *,
+    compress: str = "gzip",
+    newest: int | None = None,
+    owners: Owners | None = None,
+) -> Packed:
     """Turn a container's changes into a layer's archive: the way back from :func:`apply_layer`.
 
     *tree* is an overlay's upper directory (its whiteouts become ``.wh.`` files) or a plain directory. The
     archive goes to *out* while it is made, compressed as *compress* says ("gzip", "zstd" or "").
     The same tree always gives the same bytes; with *newest* (seconds since the epoch, as in
-    SOURCE_DATE_EPOCH) no time in it is later than that.
+    SOURCE_DATE_EPOCH) no time in it is later than that. *owners* says how the users and groups of the
+    files are called in the layer, where a container's root was somebody else here.
 
     Raises InvalidInput for what a layer cannot express, MinidockError when a file cannot be read or
     changes while it is read. Source: OCI image-spec, layer.md, "Creating".
@@ -165,7 +173,7 @@ def pack_layer(tree: Path, out: IO[bytes], *, compress: str = "gzip", newest: in
     with trace.step("pack layer", tree=str(tree)) as taken:
         outgoing = compression.Outgoing(out.write, compress)
         writer = tar.Writer(outgoing.write)
-        Packer(writer, layer=True, newest=newest).add_tree(tree)
+        Packer(writer, layer=True, newest=newest, owners=owners).add_tree(tree)
         writer.close()
         outgoing.finish()
         taken.result = f"{outgoing.digest}, {outgoing.size} bytes"

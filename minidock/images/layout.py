@@ -152,6 +152,7 @@ class Layout:
 
     def create(self) -> None:
         """Make the layout when it is not there yet. The caller holds the exclusive lock."""
+        files.make_private(self.path)  # an image may hold what is nobody else's business
         self.blobs.mkdir(parents=True, exist_ok=True)
         if not (self.path / "oci-layout").exists():
             version = json.dumps({"imageLayoutVersion": "1.0.0"}).encode()

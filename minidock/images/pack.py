@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from minidock.errors import InvalidInput, MinidockError
 from minidock.images import tar
 from minidock.images.extract import OPAQUE, OVERLAY_OPAQUE, RESERVED_XATTRS, WHITEOUT
 from minidock.images.tar import Entry, Writer, shown
+
+Owners = Callable[[int, int], tuple[int, int]]  # user and group of a file → those in the archive
 
 BLOCK = 1 << 20  # bytes read at a time
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -34,11 +36,15 @@ class Packer:
     """Writes the tree below a directory to *writer*.
 
     With *layer* the tree is overlayfs's upper directory (or any tree): its whiteouts become ``.wh.``
-    entries. *newest*, in seconds, is the latest time that any entry shows (SOURCE_DATE_EPOCH).
+    entries. *newest*, in seconds, is the latest time that any entry shows (SOURCE_DATE_EPOCH); *owners*
+    says which user and group an entry shows for those of the file.
     """
 
-    def __init__(self, writer: Writer, *, layer: bool, newest: int | None = None) -> None:
+    def __init__(
+        self, writer: Writer, *, layer: bool, newest: int | None = None, owners: Owners | None = None
+    ) -> None:
         self._writer = writer
+        self._owners = owners or (lambda user, group: (user, group))
         self._layer = layer
         self._newest = None if newest is None else newest * 1_000_000_000
         self._links: dict[tuple[int, int], bytes] = {}
@@ -164,8 +170,7 @@ class Packer:
             path,
             _KINDS[stat.S_IFMT(status.st_mode)],
             stat.S_IMODE(status.st_mode),
-            status.st_uid,
-            status.st_gid,
+            *self._owners(status.st_uid, status.st_gid),
             mtime=self._time(status),
             device=status.st_rdev if stat.S_ISCHR(status.st_mode) or stat.S_ISBLK(status.st_mode) else 0,
         )

@@ -58,13 +58,20 @@ class Found:
     manifest: manifest.Manifest
 
 
-def find(name: Reference, wanted: Platform, config: Config, dead: mirrors.Dead, warn: Warn) -> Found:
+def find(
+    name: Reference,
+    wanted: Platform,
+    config: Config,
+    dead: mirrors.Dead,
+    warn: Warn,
+    login: auth.Credentials | None = None,
+) -> Found:
     """Ask the mirrors, then the registry itself. The first that has the image for this platform serves it.
 
-    *warn* hears of each mirror that is passed over, and why.
+    *warn* hears of each mirror that is passed over, and why. *login* is for the registry itself.
     """
     refusals: list[tuple[Endpoint, MinidockError]] = []
-    asked = sources_of(name, config, dead, warn)
+    asked = sources_of(name, config, dead, warn, login)
     for position, source in enumerate(asked):
         try:
             found = ask(source, name, wanted)
@@ -82,12 +89,18 @@ def find(name: Reference, wanted: Platform, config: Config, dead: mirrors.Dead, 
     raise _nowhere(name, refusals)
 
 
-def sources_of(name: Reference, config: Config, dead: mirrors.Dead, warn: Warn) -> list[Source]:
+def sources_of(
+    name: Reference,
+    config: Config,
+    dead: mirrors.Dead,
+    warn: Warn,
+    login: auth.Credentials | None = None,
+) -> list[Source]:
     """Whom to ask, in order. Mirrors that were dead a moment ago come last: perhaps nobody else answers."""
     living, late = [], []
     for endpoint in mirrors.endpoints(name.domain, config):
         # Passwords for the Hub are the Hub's: a mirror gets those saved under its own name.
-        user = credentials.find(endpoint.host if endpoint.mirror else name.domain)
+        user = credentials.find(endpoint.host) if endpoint.mirror else login or credentials.find(name.domain)
         timeout = mirrors.MIRROR_TIMEOUT if endpoint.mirror else wire.CONNECT_TIMEOUT
         source = Source(endpoint, user, connect_timeout=timeout)
         if endpoint in dead:

@@ -19,6 +19,7 @@ from minidock import trace
 from minidock.config import Config
 from minidock.errors import InvalidInput, MinidockError, NotFound
 from minidock.images import credentials, download, manifest, mirrors, reference, settle, sources, workers
+from minidock.images.auth import Credentials
 from minidock.images.download import Job
 from minidock.images.image import Image, digest_of, parse_document, short
 from minidock.images.layout import DOCUMENT_LIMIT
@@ -63,7 +64,13 @@ def ignore(_: Event) -> None:
 
 @trace.mechanism(lesson=6)
 def pull(
-    store: Store, text: str, config: Config, *, platform: str | None = None, progress: Progress = ignore
+    store: Store,
+    text: str,
+    config: Config,
+    *,
+    platform: str | None = None,
+    progress: Progress = ignore,
+    login: Credentials | None = None,
 ) -> Image:
     """Bring an image from a registry: manifest, config, then the missing layers side by side.
 
@@ -81,6 +88,7 @@ def pull(
         config,
         mirrors.Dead(store.root),
         lambda text: progress(Event("", "Warning", message=text)),
+        login,
     )
     names = _names(name, found.digest)
     known = _is_known(store, name, names)
@@ -281,7 +289,14 @@ def _take(new: Transaction, jobs: list[Job]) -> None:
 
 
 @trace.mechanism(lesson=6)
-def push(store: Store, text: str, config: Config, *, progress: Progress = ignore) -> str:
+def push(
+    store: Store,
+    text: str,
+    config: Config,
+    *,
+    progress: Progress = ignore,
+    login: Credentials | None = None,
+) -> str:
     """Send an image to the registry that its name says: the missing layers, the config, last the manifest.
 
     Returns the digest under which the registry now has it. Raises NotFound when the image is not here.
@@ -301,7 +316,7 @@ def push(store: Store, text: str, config: Config, *, progress: Progress = ignore
     data = store.read_blob(image.digest)
     document = json.loads(data)
     endpoint = mirrors.origin(name.domain, config.insecure_registries)
-    registry = Registry(Session(endpoint, credentials.find(name.domain)))
+    registry = Registry(Session(endpoint, login or credentials.find(name.domain)))
     progress(Event("", f"The push refers to repository [{name.name}]"))
     parts = {part.digest: part for part in image.layers}.values()
     for part in parts:

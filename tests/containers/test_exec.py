@@ -7,7 +7,8 @@ import os
 
 import pytest
 
-from minidock.containers import lifecycle
+from minidock import inspection
+from minidock.containers import lifecycle, protocol
 from minidock.errors import Conflict, MinidockError
 
 
@@ -69,6 +70,31 @@ def test_death_by_signal(box, service):
 def test_detached(box, service, until):
     lifecycle.exec(service, ["sh", "-c", "echo done > /tmp/done"], detach=True)
     until(lambda: (service.directory / "upper/tmp/done").exists(), "the detached process")
+
+
+def test_inspect_shows_an_exec_and_no_attach(box, service, until):
+    """`attach` adds nothing to a container; `exec` adds a process, with an id until it ends."""
+
+    def execs():
+        return inspection.container_json(service)["ExecIDs"]
+
+    first = service.state().pid
+    with protocol.connect(service.directory) as connection:
+        protocol.send_request(connection, op="attach", stdin=False)
+        assert protocol.answer(connection)["attached"]
+        assert execs() is None
+        for end in ("/tmp/one", "/tmp/two"):
+            script = f"until [ -e {end} ]; do sleep 0.02; done"
+            lifecycle.exec(service, ["sh", "-c", script], detach=True)
+        known = protocol.ask(service.directory, op="execs")["execs"]
+        assert execs() == list(known) and len(known) == 2
+        assert set(known.values()) < set(lifecycle.processes(service)) - {first}
+        box.exec(service, "touch", "/tmp/one")
+        until(lambda: len(execs()) == 1, "the end of the first")
+        assert execs() == list(known)[1:]
+        box.exec(service, "touch", "/tmp/two")
+        until(lambda: execs() is None, "the end of both")
+    assert service.state().pid == first
 
 
 def test_privileged(box, service):

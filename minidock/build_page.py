@@ -1,4 +1,6 @@
-"""What ``minidock build`` shows: Docker's classic lines, with the reason for each miss of the cache.
+"""A build as text, for the command and for clients of the Engine API: Docker's classic lines.
+
+With them, the reason for each miss of the cache:
 
     Step 2/3 : RUN make
      ---> Not in cache: src/main.c changed
@@ -11,7 +13,7 @@ later stage says waits until those before it are done.
 
 from __future__ import annotations
 
-from typing import TextIO
+from collections.abc import Callable
 
 from minidock import human
 from minidock.build_events import (
@@ -28,21 +30,28 @@ from minidock.build_events import (
     StepBegun,
     StepDone,
 )
-from minidock.cli.context import say
 
 _MOST_CHANGES = 12  # lines of --explain for one layer
 _BOLD, _GREEN, _YELLOW, _RED = 1, 32, 33, 31
 
 
 class Page:
-    """Writes the events of a build to *out*.
+    """Gives the events of a build as lines to *write*; warnings, one line each, to *warn*.
 
-    *quiet*: nothing, or after a failure all of it, to standard error. *mode* is --progress's.
+    *quiet*: nothing, or after a failure all of it, to *warn*.
     """
 
-    def __init__(self, out: TextIO, *, quiet: bool, explain: bool, mode: str) -> None:
-        self._out, self._quiet, self._explain = out, quiet, explain
-        self._colours = not quiet and (mode == "tty" or (mode == "auto" and out.isatty()))
+    def __init__(
+        self,
+        write: Callable[[bytes], object],
+        warn: Callable[[str], object],
+        *,
+        quiet: bool = False,
+        explain: bool = False,
+        colours: bool = False,
+    ) -> None:
+        self._out, self._warn, self._quiet, self._explain = write, warn, quiet, explain
+        self._colours = colours and not quiet
         self._order: list[str] = []  # stages, as they began
         self._waiting: dict[str, list[bytes]] = {}
         self._done: set[str] = set()
@@ -53,7 +62,7 @@ class Page:
         match event:
             case Note(text=text, warning=warning):
                 if warning:
-                    say(text)
+                    self._warn(text)
                 else:
                     self._write(f"{text}\n".encode())
             case ImageWritten(id=image_id, names=names):
@@ -74,7 +83,7 @@ class Page:
         for stage in self._order:
             self._flush(stage)
         if self._kept:
-            say(self._kept.decode(errors="replace").rstrip("\n"))
+            self._warn(self._kept.decode(errors="replace").rstrip("\n"))
 
     # --- the lines of one event ------------------------------------------------------------------
 
@@ -143,9 +152,7 @@ class Page:
         if self._quiet:
             self._kept += text
             return
-        self._out.flush()
-        self._out.buffer.write(text)
-        self._out.buffer.flush()
+        self._out(text)
 
     def _bold(self, text: str) -> str:
         return self._colour(_BOLD, text)

@@ -1,0 +1,119 @@
+"""``/build``: an image from a Dockerfile and the files that the client sends as a tar archive.
+
+Source: Docker Engine API v1.44, POST /build, POST /build/prune.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from minidock.build_events import Event, ImageWritten
+from minidock.build_page import Page
+from minidock.errors import InvalidInput
+from minidock.server.errors import BAD_REQUEST, Refused
+from minidock.server.plain import text
+from minidock.server.request import Request
+
+_LIMITS = {
+    "memory": "memory",
+    "memswap": "memory_swap",
+    "cpuperiod": "cpu_period",
+    "cpuquota": "cpu_quota",
+    "cpushares": "cpu_shares",
+}
+
+
+def build(request: Request) -> None:
+    """Docker's classic lines, one JSON object each; the last but those carries the image's id."""
+    if request.text("version") == "2":
+        raise Refused(BAD_REQUEST, "BuildKit's protocol is not in minidock: set DOCKER_BUILDKIT=0")
+    options = _options(request)
+    with request.spooled() as file:
+        context = request.text("remote") or file
+        stream = request.tell_progress()
+        quiet = request.flag("q")
+
+        def line(text: str) -> None:
+            for each in text.splitlines(keepends=True):  # clients look for words at the end of each
+                stream.tell({"stream": each})
+
+        def show(event: Event) -> None:
+            if isinstance(event, ImageWritten):
+                stream.tell({"aux": {"ID": event.id}})
+            page.show(event)
+
+        page = Page(
+            lambda data: line(data.decode(errors="replace")),
+            lambda text: line(f"{text}\n"),
+            quiet=quiet,
+        )
+
+        def pulls(event: Any) -> None:
+            if not quiet:
+                stream.tell(
+                    {"status": event.message or event.status, **({"id": event.id} if event.id else {})}
+                )
+
+        try:
+            built = request.engine.build(context, on_event=show, progress=pulls, **options)
+        except BaseException:
+            page.failed()
+            raise
+        if quiet:
+            line(f"{built.id}\n")
+
+
+def _options(request: Request) -> dict[str, Any]:
+    arguments, ulimits = _object(request, "buildargs"), _list(request, "ulimits")
+    found: dict[str, Any] = {
+        "dockerfile": request.text("dockerfile") or None,
+        "tags": [name for name in request.texts("t") if name],
+        "target": request.text("target"),
+        "build_args": {key: value for key, value in arguments.items() if value is not None},
+        "labels": _object(request, "labels"),
+        "use_cache": not request.flag("nocache"),
+        "cache_from": _list(request, "cachefrom"),
+        "pull": request.flag("pull"),
+        "platform": request.text("platform"),
+        "network": request.text("networkmode"),
+        "squash": request.flag("squash"),
+        "shm_size": request.number("shmsize") or None,
+        "ulimits": {text(each, "Name"): (each.get("Soft"), each.get("Hard")) for each in ulimits},
+    }
+    for name, option in _LIMITS.items():
+        if request.number(name):
+            found[option] = request.number(name)
+    for name, option in (("cpusetcpus", "cpuset_cpus"), ("cpusetmems", "cpuset_mems")):
+        if request.text(name):
+            found[option] = request.text(name)
+    return found
+
+
+def _object(request: Request, name: str) -> dict[str, Any]:
+    value = _value(request, name, {})
+    if not isinstance(value, dict):
+        raise InvalidInput(f"error reading {name}: must be a JSON object")
+    return value
+
+
+def _list(request: Request, name: str) -> list[Any]:
+    value = _value(request, name, [])
+    if not isinstance(value, list):
+        raise InvalidInput(f"error reading {name}: must be a JSON list")
+    return value
+
+
+def _value(request: Request, name: str, default: Any) -> Any:
+    try:
+        return json.loads(request.text(name) or "null") or default
+    except (ValueError, RecursionError):
+        raise InvalidInput(f"error reading {name}: not valid JSON") from None
+
+
+def prune(request: Request) -> Any:
+    _, freed = request.engine.prune_builds()
+    return {"CachesDeleted": [], "SpaceReclaimed": freed}
+
+
+ROUTES = [("POST", "/build", build), ("POST", "/build/prune", prune)]

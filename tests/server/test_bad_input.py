@@ -1,0 +1,143 @@
+"""Whatever a client sends: a 4xx with a message, never a hang, never a dead thread, never a traceback."""
+
+from __future__ import annotations
+
+import json
+import re
+import socket
+from typing import Any
+
+import pytest
+from worlds import wait_for
+
+
+def said(daemon: Any, sent: bytes) -> tuple[int, bytes]:
+    """Send these bytes and read all of the answer: its status and its body."""
+    with daemon.connect() as connection:
+        connection.sendall(sent)
+        connection.shutdown(socket.SHUT_WR)
+        answer = b""
+        while piece := connection.recv(65536):
+            answer += piece
+    head, _, body = answer.partition(b"\r\n\r\n")
+    return int(head.split()[1]), body
+
+
+def post(path: str, body: bytes, *more: str) -> bytes:
+    lines = [f"POST {path} HTTP/1.1", "Host: x", f"Content-Length: {len(body)}", *more]
+    return "\r\n".join([*lines, "", ""]).encode() + body
+
+
+GET = b"GET %b HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+BAD = {
+    "malformed JSON": post("/containers/create", b"{"),
+    "JSON of another kind": post("/containers/create", b"[1]"),
+    "JSON that nests too deeply": post("/containers/create", b'{"a":' + b"[" * 100_000),
+    "no body": post("/containers/create", b""),
+    "no image": post("/containers/create", b"{}"),
+    "a field of another type": post("/containers/create", b'{"Image":"busybox","Cmd":{"a":1}}'),
+    "a number for a list": post("/containers/create", b'{"Image":"busybox","HostConfig":{"Binds":7}}'),
+    "invalid UTF-8": post("/containers/create", b'{"Image":"\xff"}'),
+    "what minidock does not have": post(
+        "/containers/create", b'{"Image":"busybox","HostConfig":{"BlkioWeight":7}}'
+    ),
+    "a chunk without a length": b"POST /images/load HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+    "a body cut short": b"POST /containers/create HTTP/1.1\r\nHost: x\r\nContent-Length: 99\r\n\r\n{",
+    "a length that is none": b"POST /auth HTTP/1.1\r\nHost: x\r\nContent-Length: -1\r\n\r\n",
+    "no HTTP": b"\x16\x03\x01 hello there\r\n\r\n",
+    "another HTTP": b"GET / HTTP/7.0\r\n\r\n",
+    "a long line": b"GET /" + b"a" * 70_000 + b" HTTP/1.1\r\n\r\n",
+    "a long header": b"GET / HTTP/1.1\r\nX: " + b"a" * 70_000 + b"\r\n\r\n",
+    "many headers": b"GET / HTTP/1.1\r\n" + b"X: y\r\n" * 500 + b"\r\n",
+    "many parameters": GET % (b"/info?" + b"&".join(b"a%d=1" % n for n in range(2000))),
+    "a version of tomorrow": GET % b"/v9.99/info",
+    "a version of yesterday": GET % b"/v1.0/info",
+    "no such page": GET % b"/nothing",
+    "up and away": GET % b"/containers/..%2f..%2fetc/json",
+    "dots": GET % b"/containers/../../etc/passwd/json",
+    "a volume outside": GET % b"/volumes/..%2f..%2fetc",
+    "an image outside": GET % b"/images/..%2f..%2fetc/json",
+    "a zero byte": GET % b"/containers/a%00b/json",
+    "filters that are none": GET % b"/containers/json?filters=%7B",
+    "an unknown filter": GET % b"/containers/json?filters=%7B%22x%22%3A%5B%22y%22%5D%7D",
+    "a number that is none": GET % b"/containers/json?limit=x",
+    "another method": b"PATCH /containers/json HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n",
+    "an exec that nobody made": post("/exec/" + "0" * 64 + "/start", b"{}"),
+    "a path of an exec": post("/exec/..%2f..%2fx/start", b"{}"),
+    "logs of nothing": GET % b"/containers/nosuch/logs?stdout=1",
+    "attach to nothing": post("/containers/nosuch/attach?stream=1&stdout=1", b""),
+    "a wait for something": post("/containers/nosuch/wait?condition=later", b""),
+    "a build without a context": post("/build", b""),
+    "a build of noise": post("/build", b"noise" * 1000),
+    "a load of noise": post("/images/load", b"noise" * 1000),
+    "arguments that are no JSON": post("/build?buildargs=x", b""),
+}
+
+
+@pytest.mark.parametrize("what", BAD)
+def test_bad_input_is_refused(daemon: Any, what: str) -> None:
+    status, body = said(daemon, BAD[what])
+    if status == 200:  # a stream of progress had begun: then its last line tells
+        assert b'"errorDetail"' in body
+    else:
+        assert 400 <= status < 500, (status, body)
+        assert json.loads(body)["message"]
+    assert b"Traceback" not in body
+    assert daemon.ask("GET", "/_ping") == (200, b"OK")
+
+
+def test_a_body_that_is_too_large(daemon: Any) -> None:
+    with daemon.connect() as connection:
+        connection.sendall(
+            b"POST /containers/create HTTP/1.1\r\nHost: x\r\nContent-Length: 99999999999\r\n\r\n{"
+        )
+        assert connection.recv(65536).startswith(b"HTTP/1.1 413")
+
+
+def test_hijack_and_vanish(daemon: Any) -> None:
+    """Who hangs up leaves no thread and no guest behind, whatever they were waiting for."""
+    made = daemon.ask("POST", "/containers/create?name=box", {"Image": "busybox", "Cmd": ["sleep", "1000"]})
+    assert made[0] == 201
+    daemon.ask("POST", "/containers/create?name=quiet", {"Image": "busybox", "Cmd": ["true"]})
+    daemon.ask("POST", "/containers/box/start")
+    before = daemon.threads()
+    paths = (
+        "/containers/box/attach?stream=1&stdin=1&stdout=1&stderr=1",
+        "/containers/quiet/attach?stream=1&stdout=1",
+        "/containers/box/wait",
+        "/containers/quiet/wait?condition=removed",
+    )
+    for path in paths:
+        with daemon.connect() as connection:
+            connection.sendall(post(path, b"", "Connection: Upgrade", "Upgrade: tcp"))
+            assert connection.recv(12).startswith(b"HTTP/1.1 ")
+    for path in (b"/events", b"/containers/box/logs?follow=1&stdout=1"):
+        with daemon.connect() as connection:
+            connection.sendall(GET % path)
+            assert connection.recv(12).startswith(b"HTTP/1.1 200")
+    wait_for(lambda: daemon.threads() <= before, what="the threads of those who hung up to end")
+    assert daemon.ask("DELETE", "/containers/box?force=1")[0] == 204
+    assert daemon.ask("DELETE", "/containers/quiet")[0] == 204
+
+
+def test_silent_clients_do_not_keep_others_waiting(daemon: Any) -> None:
+    silent = [daemon.connect() for _ in range(50)]
+    for each in silent[::2]:
+        each.sendall(b"GET /info HT")
+    assert daemon.ask("GET", "/_ping") == (200, b"OK")
+    for each in silent:
+        each.close()
+
+
+def test_one_connection_many_requests(daemon: Any) -> None:
+    """Kept alive, also over bodies that no endpoint wanted, and over failures."""
+    with daemon.connect() as connection:
+        connection.sendall(
+            post("/containers/nosuch/start", b"x" * 1000)
+            + b"GET /_ping HTTP/1.1\r\nHost: x\r\n\r\n"
+            + GET % b"/version"
+        )
+        answer = b""
+        while piece := connection.recv(65536):
+            answer += piece
+    assert re.findall(rb"HTTP/1.1 (\d+)", answer) == [b"404", b"200", b"200"]
