@@ -50,7 +50,8 @@ def _asked(options: dict[str, Any]) -> list[Mount]:
         for value in options.get(option) or []:
             fields = parse(value) if isinstance(value, str) else value
             mount = Mount(**{**fields, "origin": option})
-            mount.anonymous = mount.kind == "volume" and not mount.source
+            # Who makes a container anew hands on the anonymous volumes of the old one by their names.
+            mount.anonymous = mount.kind == "volume" and (mount.anonymous or not mount.source)
             if mount.target in seen:
                 raise InvalidInput(f"Duplicate mount point: {mount.target}")
             seen.add(mount.target)

@@ -11,6 +11,7 @@ VERBS = {
     "attach": "streams",
     "build": "build",
     "commit": "build",
+    "compose": "compose",
     "cp": "cp",
     "create": "run",
     "df": "disk",
@@ -123,10 +124,6 @@ GROUP_SUMMARIES = {
     "system": "Manage minidock",
     "volume": "Manage volumes",
 }
-# Verbs of Docker whose engine is not built yet.
-LATER = {
-    "compose": "lesson 13",
-}
 GLOBAL_FLAGS = (
     Flag("root", help="Directory of images and containers (default /var/lib/minidock; MINIDOCK_ROOT)"),
     Flag("config", help="Configuration file (default /etc/minidock/daemon.json; MINIDOCK_CONFIG)"),
@@ -163,9 +160,6 @@ def load(key: str) -> Command:
 
 
 def _unknown(typed: str) -> MinidockError:
-    later = LATER.get(typed)
-    if later:
-        return MinidockError(f"not yet: '{typed}' comes with {later}.", exit_code=1)
     import difflib
 
     group, _, name = typed.rpartition(" ")

@@ -1,0 +1,1 @@
+"""Compose: several containers that belong together, described in one file (a face over the engine)."""

@@ -1,0 +1,112 @@
+"""The logs of many containers as one text: each line behind the coloured name of its container."""
+
+from __future__ import annotations
+
+import contextlib
+import queue
+import threading
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TextIO
+
+from minidock.compose.members import Member
+from minidock.errors import MinidockError
+
+if TYPE_CHECKING:
+    from minidock.engine import Engine
+
+_COLOURS = (36, 33, 32, 35, 34, 96, 93, 92, 95, 94)
+
+
+@dataclass(slots=True)
+class Page:
+    """Where the lines go. *prefix* shows the names, *colours* paints them."""
+
+    out: TextIO
+    prefix: bool = True
+    colours: bool = False
+    timestamps: bool = False
+    width: int = 0
+    _names: list[str] = field(default_factory=list)
+    _lock: Any = field(default_factory=threading.Lock)
+
+    def expect(self, names: Iterable[str]) -> None:
+        """Make room for these names."""
+        self.width = max([self.width, *map(len, names)])
+
+    def lines(self, name: str, text: bytes, moment: str = "") -> None:
+        """Write whole lines of the container *name*."""
+        head = self._head(name)
+        stamp = f"{moment} " if self.timestamps and moment else ""
+        shown = "".join(f"{head}{stamp}{line}\n" for line in text.decode(errors="replace").split("\n"))
+        with self._lock:
+            self.out.write(shown)
+            self.out.flush()
+
+    def note(self, name: str, text: str) -> None:
+        with self._lock:
+            self.out.write(f"{name} {text}\n")
+            self.out.flush()
+
+    def _head(self, name: str) -> str:
+        if not self.prefix:
+            return ""
+        with self._lock:
+            if name not in self._names:
+                self._names.append(name)
+        head = f"{name.ljust(self.width)}  | "
+        if not self.colours:
+            return head
+        return f"\x1b[{_COLOURS[self._names.index(name) % len(_COLOURS)]}m{head}\x1b[0m"
+
+
+def short_name(member: Member) -> str:
+    """``web-1``; a container with a name of its own, or of `run`, by that name."""
+    usual = f"-{member.service}-{member.number}"
+    return f"{member.service}-{member.number}" if member.name.endswith(usual) else member.name
+
+
+def show(engine: Engine, member: Member, page: Page, **options: Any) -> None:
+    """Write the log of one container: `compose logs`. *options* as of engine.logs."""
+    name, rest = short_name(member), {"stdout": b"", "stderr": b""}
+    for stream, text, moment in engine.logs(member.id, **options):
+        text = rest[stream] + text
+        whole, newline, rest[stream] = text.rpartition(b"\n")
+        if newline:
+            page.lines(name, whole.rstrip(b"\r"), moment)
+    for left in rest.values():
+        if left:
+            page.lines(name, left)
+
+
+class Audience:
+    """Follows containers while they run, in the foreground. *ends* tells of each that has ended for good."""
+
+    def __init__(self, engine: Engine, page: Page, *, silent: Iterable[str] = ()) -> None:
+        self.ends: queue.Queue[tuple[Member, int]] = queue.Queue()
+        self.watched = set[str]()
+        self._engine, self._page, self._silent = engine, page, set(silent)
+        self._since = f"{time.time():.9f}"
+
+    def watch(self, member: Member) -> None:
+        """Show what the container writes from the time on at which this object was made."""
+        if member.id in self.watched:
+            return
+        self.watched.add(member.id)
+        threading.Thread(target=self._follow, args=(member,), daemon=True).start()
+
+    def _follow(self, member: Member) -> None:
+        code, since = 0, self._since
+        try:
+            if member.service in self._silent or member.container.spec.log_driver == "none":
+                code = self._engine.wait(member.id)
+            else:
+                with contextlib.suppress(MinidockError):
+                    show(self._engine, member, self._page, follow=True, since=since)
+                code = self._engine.wait(member.id)
+            self._page.note(short_name(member), f"exited with code {code}")
+        except MinidockError:  # removed meanwhile
+            pass
+        finally:
+            self.ends.put((member, code))
