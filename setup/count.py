@@ -23,7 +23,8 @@ WALK = {
     "09 a container's life": "containers/spec containers/child containers/program containers/shim"
     " containers/lifecycle containers/state containers/logs containers/exec",
     "10 storage": "containers/mounts containers/volumes containers/filling",
-    "11 networks": "kernel/net kernel/nat kernel/netlink containers/networks containers/cables containers/forwarding",
+    "11 networks": "kernel/net kernel/nat kernel/netlink containers/networks containers/cables"
+    " containers/forwarding",
     "what root may do": "kernel/capabilities kernel/seccomp kernel/devices",
     "the recorder and the doors": "trace layers kernel/door kernel/syscalls",
 }
