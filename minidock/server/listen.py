@@ -68,13 +68,14 @@ def _say(text: str) -> None:
 
 
 def _run(servers: list[Server]) -> None:
-    over = threading.Event()
+    # A pipe, not an Event: its lock may be held by the very wait() that the signal interrupts.
+    over, end = os.pipe()
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: over.set())
+        signal.signal(number, lambda *_: os.write(end, b"."))
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     for server in servers:
         threading.Thread(target=server.serve_forever, name="listen", daemon=True).start()
-    over.wait()
+    os.read(over, 1)
 
 
 class Server(ThreadingMixIn, TCPServer):

@@ -179,9 +179,9 @@ def skopeo(session_base: Path) -> Run:
 # ── the same images in both ──────────────────────────────────────────────────────────────────────────
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def twin_root(session_base: Path, peer_network: int) -> Iterator[Path]:
-    """A state root of ours for the whole run, with busybox."""
+    """A state root of ours for all tests of a module, with busybox."""
     root = leaks.new_root(session_base)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MINIDOCK_CONFIG", str(_mirror_configuration(session_base)))
@@ -205,7 +205,7 @@ def _seeded_registry(directory: Path) -> subprocess.Popen[bytes]:
     return start_registry(directory, SEEDED_REGISTRY, read_only=True)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def twins(twin_root: Path, dockerd: Run, session_base: Path) -> tuple[Run, Run]:
     """(docker, minidock): the two commands, unchecked, each with the same busybox image."""
     configuration = str(_mirror_configuration(session_base))
