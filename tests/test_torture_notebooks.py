@@ -13,18 +13,25 @@ from torture import LONG
 from worlds import PATIENCE, REPOSITORY
 
 ALL = sorted([*REPOSITORY.glob("notebooks/[0-9]*.ipynb"), *REPOSITORY.glob("labs/*/lab.ipynb")])
-CHOSEN = ALL * 3 if LONG else [ALL[torture.SEED % len(ALL)]]
+# `make test` interrupts one lesson, at the same cell each time; `make torture` all of them, anywhere.
+CHOSEN = ALL * 3 if LONG else [ALL[1]]
+SEED = torture.SEED if LONG else 1
 
 
 # Chosen when the test runs: all xdist workers must collect the same names.
 @pytest.mark.parametrize("number", range(len(CHOSEN)))
 def test_an_interrupted_notebook(number: int) -> None:
     file: Path = CHOSEN[number]
-    seed = torture.SEED + number
-    print(f"chance: MINIDOCK_TORTURE_SEED={torture.SEED}")
+    seed = SEED + number
+    print(f"chance: MINIDOCK_TORTURE_SEED={SEED}")
     done = subprocess.run(
         [REPOSITORY / "setup/world.sh", sys.executable, REPOSITORY / "tests/interrupted.py", file, str(seed)],
-        env={name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")},
+        # Other tests run beside this one: what is not of this world is not its leak.
+        env={
+            name: value
+            for name, value in os.environ.items()
+            if not name.startswith("PYTEST_") and name != "MINIDOCK_LEAKS"
+        },
         capture_output=True,
         text=True,
         timeout=600 * PATIENCE,
