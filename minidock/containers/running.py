@@ -43,12 +43,11 @@ class Running:
 
     def end_for_good(self) -> None:
         """A user wants it to end: no restart policy counts from now on."""
-        self.wanted_end = True
+        self.wanted_end = self.state.stopped_by_user = True
         if self.resting:
-            self.state.stopped_by_user = True
             self.wake_up()
-        elif not self.ended:
-            self.record(stopped_by_user=True)
+        elif not self.ended:  # one that has just ended is about to be recorded anyway
+            self.record()
 
     def record(self, **changes: Any) -> None:
         """Change state.json."""
