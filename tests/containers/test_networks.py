@@ -551,7 +551,7 @@ def test_many_at_once_share_nothing_but_the_network(lan, until):
     for container in made:
         lifecycle.kill(container)
     until(lambda: not networks.load(lan.root)["app"].endpoints, "all endpoints to go", seconds=60)
-    assert "tcp . 3" not in nft("list", "ruleset")
+    until(lambda: "tcp . 3" not in nft("list", "ruleset"), "all rules to go", seconds=60)
     until(lambda: "veth" not in ip("link"), "the cables to go")
 
 
