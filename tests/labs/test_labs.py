@@ -231,6 +231,16 @@ def _load(file: Path) -> ModuleType:
             "shows up outside",
         ),
         (
+            "from minidock.kernel import syscalls\ndef isolate_mounts(propagation=None):\n"
+            "    for place in '/proc', '/etc', '/usr': syscalls.mount('over', place, 'tmpfs')\n",
+            "mountinfo",
+        ),
+        (
+            "import shutil\ndef isolate_mounts(propagation=None):\n"
+            "    for place in '/etc', '/run', '/tmp': shutil.rmtree(place, ignore_errors=True)\n",
+            "shows up outside",
+        ),
+        (
             "import os\ndef isolate_mounts(propagation=None):\n"
             "    os.closerange(3, 999)\n"
             "    while True: pass\n",
@@ -247,13 +257,20 @@ def _load(file: Path) -> ModuleType:
         "memory hog",
         "full disk",
         "/proc unmounted",
+        "mounts over /proc",
+        "unlinks what it can",
         "endless and silent",
         "a hard exit",
     ],
 )
 def test_dangerous_code_hurts_nobody(
-    source: str, said: str, check: Callable[[Lab, str], Results], monkeypatch: pytest.MonkeyPatch
+    source: str,
+    said: str,
+    check: Callable[[Lab, str], Results],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    mounts = Path("/proc/self/mountinfo").read_text()
     if said == "still running":  # here patience only costs time
         monkeypatch.setenv("MINIDOCK_PATIENCE", str(PATIENCE))
     results = check(workshop.find("01"), source)
@@ -262,6 +279,8 @@ def test_dangerous_code_hurts_nobody(
     assert len(results) == 17, "the checks after it still ran"
     waiting = next(result for result in results if result["name"] == "test_mounts_below_stay_inside_too")
     assert waiting["outcome"] == "blocked" and waiting["result"] == f"blocked by {first['name']}"
+    assert Path("/proc/self/mountinfo").read_text() == mounts
+    assert os.path.exists("/etc/passwd") and (tmp_path / "mydock").is_dir()
 
 
 def test_the_student_s_code_cannot_write_to_the_machine(
