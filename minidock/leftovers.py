@@ -70,9 +70,10 @@ def find(root: Path) -> Iterator[Leftover]:
         yield Leftover("volume", each.message, str(volumes.home(root)))
     for path in transaction.dead(root / "tmp"):
         yield Leftover("file", "pull, load or build that was killed", str(path))
-    if not files.is_locked(root / "images.lock"):
-        for path in sorted((root / "images").glob(".index.json.*")):
-            yield Leftover("file", "list of images, not finished", str(path))
+    containers = (container.directory for container in _directories(root))
+    for place in (root / "images", root / "networks", root / "cache", *containers):
+        for path in files.unfinished(place):
+            yield Leftover("file", "not finished by who wrote it", str(path))
     for path in files.abandoned(root / "tmp", sandbox.SCRATCH):
         yield Leftover("file", "check of a lab that was killed", str(path))
     for path in files.abandoned(root, diagnosis.SCRATCH):
@@ -108,13 +109,7 @@ def _cgroup_directories(root: Path) -> list[str]:
 def _is_trial(directory: str) -> bool:
     """Whether a doctor or the check of a lab still uses this cgroup, which is named for its process."""
     kind, _, pid = os.path.basename(directory).partition("-")
-    if kind not in ("doctor", "lab"):
-        return False
-    try:
-        os.readlink(f"/proc/{pid}/exe")
-    except OSError:  # no such process, or nobody has buried it yet
-        return False
-    return True
+    return kind in ("doctor", "lab") and pid.isdigit() and files.lives(int(pid))
 
 
 def _mounts(root: Path) -> list[str]:

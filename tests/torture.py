@@ -243,7 +243,8 @@ class Storm:
         litter = [path for path in (root / "tmp").glob("*") if path.suffix != ".partial"]
         litter += [path for path in (root / "containers").glob(".*") if path.name not in (".lock", ".init")]
         litter += [*(root / "images").rglob(".*"), *root.glob(".*"), *(root / "names").glob("*")]
-        litter += [*(root / "cache").rglob(".*")]
+        litter += [*(root / "cache").rglob(".*"), *root.glob("containers/*/.*.json.*")]
+        litter += [*(root / "networks").glob(".*.json.*")]
         assert not litter, litter
 
     def check_gone(self) -> None:
