@@ -514,6 +514,57 @@ def test_beside_a_firewall_that_drops_what_is_forwarded(lan):
         assert "-P FORWARD DROP" in rules
 
 
+BUS = """
+<busconfig>
+  <type>system</type>
+  <listen>unix:path={path}</listen>
+  <policy context="default">
+    <allow own="*"/><allow send_destination="*"/><allow receive_sender="*"/>
+  </policy>
+</busconfig>
+"""
+
+
+@pytest.fixture
+def firewalld(tmp_path, monkeypatch, until):
+    """A firewalld of this test's own, with a bus of its own: all that it changes is in this network."""
+    path, configuration = tmp_path / "bus", tmp_path / "bus.conf"
+    configuration.write_text(BUS.format(path=path))
+    monkeypatch.setenv("DBUS_SYSTEM_BUS_ADDRESS", f"unix:path={path}")
+    (tmp_path / "etc").mkdir()
+    commands = (
+        (["dbus-daemon", f"--config-file={configuration}", "--nofork", "--nopidfile"], path.exists),
+        (
+            ["firewalld", "--nofork", "--nopid", f"--system-config={tmp_path}/etc"],
+            lambda: subprocess.run(["firewall-cmd", "--state"], capture_output=True).returncode == 0,
+        ),
+    )
+    with contextlib.ExitStack() as running:
+        for command, ready in commands:
+            process = running.enter_context(subprocess.Popen(command, stderr=subprocess.DEVNULL))
+            running.callback(process.terminate)
+            until(ready, f"{command[0]} is ready")
+        yield lambda *words: subprocess.check_output(["firewall-cmd", *words], text=True)
+
+
+@pytest.mark.skipif(not os.path.exists("/usr/sbin/firewalld"), reason="firewalld is not installed")
+def test_beside_firewalld(lan, firewalld):
+    """It rejects what it does not know, and forgets at a reload what was not made permanent."""
+    with outside() as internet:
+        web = lan.web(publish=["8080:80"])
+        bridge = networks.load(lan.root)["bridge"].bridge
+        for _ in range(2):
+            asked = elsewhere(internet, "timeout 5 busybox wget -qO- http://198.51.100.1:8080/name")
+            assert asked.stdout.strip() == web.id[:12]
+            assert lan.box.exec(web, "ping", "-c", "1", "-W", "5", "198.51.100.2").code == 0
+            firewalld("--reload")
+            assert bridge in firewalld("--zone=trusted", "--list-interfaces")
+        lifecycle.remove(web, force=True)
+        leftovers.reset(lan.root)
+        for when in ([], ["--permanent"]):
+            assert bridge not in firewalld(*when, "--zone=trusted", "--list-interfaces")
+
+
 # ---- many at once, and the end --------------------------------------------------------------------------
 
 
