@@ -74,6 +74,23 @@ def test_addresses_are_given_again_but_never_twice(lan):
     assert [lan.endpoint(each).ip for each in (third, fourth)] == ["172.17.0.2", "172.17.0.4"]
 
 
+def test_a_bridge_that_comes_back_finds_its_subnet_taken(lan):
+    """As after a boot, when another engine was quicker."""
+    lan.network_create("chosen", subnet=["10.9.0.0/24"])
+    lan.start("true")
+    for network in networks.load(lan.root).values():
+        if network.bridge:
+            ip("link", "del", network.bridge)
+    ip("link", "add", "other", "type", "bridge")
+    for address in ("172.17.0.1/16", "10.9.0.1/24"):
+        ip("addr", "add", address, "dev", "other")
+    ip("link", "set", "other", "up")
+    container = lan.start("sleep", "1000")
+    assert lan.endpoint(container).ip == "172.18.0.2"
+    with pytest.raises(Conflict, match=r"network chosen: its subnet 10\.9\.0\.0/24 is in use elsewhere"):
+        lan.start("sleep", "1000", network="chosen")
+
+
 def test_networks_avoid_the_routes_of_the_host(lan):
     ip("link", "add", "other", "type", "bridge")
     ip("addr", "add", "172.17.5.1/24", "dev", "other")
