@@ -227,6 +227,14 @@ def test_the_default_network_has_no_names_but_links(lan):
         lan.unlink("web/my-db")
     lifecycle.stop(db, timeout=0)
     assert lan.box.exec(linked, "true").code == 0
+    lan.start("sleep", "1000")  # takes the address
+    lifecycle.start(db)
+    assert lan.endpoint(db).ip != address
+    assert (
+        f"{lan.endpoint(db).ip}\tdb {db.id[:12]} database" in lan.box.exec(linked, "cat", "/etc/hosts").text
+    )
+    assert lan.box.exec(linked, "ping", "-c", "1", "-W", "5", "db").code == 0
+    lifecycle.stop(db, timeout=0)
     alone = lan.box.create("true", **lan.wishes(link=["database:db"]))
     with pytest.raises(Conflict, match="Cannot link to a non running container"):
         lifecycle.start(alone)
