@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from minidock import diagnosis, files, network_leftovers, sandbox
+from minidock.config import LESSONS
 from minidock.containers import state, volumes
 from minidock.containers.state import ALIVE, Container
 from minidock.errors import MinidockError
@@ -87,6 +88,13 @@ def find(root: Path) -> Iterator[Leftover]:
         yield Leftover("mount", "mounted on the host", mount)
     for kind, what, where in network_leftovers.find(root):
         yield Leftover(kind, what, where)
+    for lesson in _lessons(root):
+        yield from find(lesson)
+
+
+def _lessons(root: Path) -> list[Path]:
+    """The roots of lessons that want one of their own (lab/lesson.py)."""
+    return sorted((root / LESSONS).glob("*"))
 
 
 def _directories(root: Path) -> list[Container]:
@@ -124,7 +132,9 @@ def reset(root: Path, *, keep_images: bool = False) -> list[str]:
 
     Returns one line for each kind of thing removed.
     """
-    done: list[str] = []
+    done = [line for lesson in _lessons(root) for line in reset(lesson, keep_images=keep_images)]
+    with contextlib.suppress(OSError):  # there is none, or not all of it is ours
+        (root / LESSONS).rmdir()
     containers = _directories(root)
     for container in containers:
         _end(container)

@@ -149,3 +149,27 @@ def test_a_file_without_its_name_is_found_and_the_next_start_removes_it(storm, k
     storm.cli("start", "web")
     assert not file.exists() and storm.left() == []
     storm.calm_down()
+
+
+LESSON = """
+import os, subprocess, sys
+from minidock.lab.lesson import own_root
+
+for again in range(2):  # who interrupts a lesson runs its first cell once more
+    engine = own_root("07")
+    assert str(engine.root) == os.environ["MINIDOCK_ROOT"] == sys.argv[1] + "/lessons/07"
+    subprocess.run(["cp", "-a", f"{sys.argv[1]}/images", f"{sys.argv[1]}/layers", engine.root], check=True)
+    engine.start(engine.create("busybox", ["sleep", "1000"], name="web").id)
+os._exit(0)
+"""
+
+
+def test_reset_ends_what_a_lesson_with_a_root_of_its_own_left(storm):
+    environment = os.environ | storm.environment | {"MINIDOCK_ROOT": str(storm.root)}
+    subprocess.run(
+        [sys.executable, "-c", LESSON, storm.root], cwd=REPOSITORY, env=environment, check=True, timeout=60
+    )
+    assert len(cables()) == 1
+    storm.cli("reset", "--yes")
+    wait_for(lambda: not cables(), what="the end of the cable")
+    storm.check_gone()
