@@ -228,25 +228,14 @@ def _namespaces(
         cgroup=chosen("cgroupns", "private", "host"),
     )
     if spaces.user == "private":
-        _check_private_users(spaces, bool(options.get("privileged")))
-        if userns_remap:
-            from minidock.containers import subordinate
+        from minidock.containers import subordinate
 
+        what = subordinate.why_not(spaces, bool(options.get("privileged")))
+        if what:
+            raise InvalidInput(what, hint="--userns host gives this container none.")
+        if userns_remap:
             spaces.user_ids, spaces.group_ids = subordinate.ranges(userns_remap)
     return spaces
-
-
-def _check_private_users(spaces: Namespaces, privileged: bool) -> None:
-    """A root who is nobody outside has no power over what is the host's. In Docker's words."""
-    if privileged:
-        what = "privileged mode is incompatible with user namespaces"
-    elif spaces.network == "host":
-        what = "cannot share the host's network namespace when user namespaces are enabled"
-    elif spaces.pid == "host":
-        what = "cannot share the host PID namespace when user namespaces are enabled"
-    else:
-        return
-    raise InvalidInput(what, hint="--userns host gives this container none.")
 
 
 def _log_driver(options: Options) -> str:

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from minidock import files, network_leftovers
+from minidock import diagnosis, files, network_leftovers, sandbox
 from minidock.containers import state, volumes
 from minidock.containers.state import ALIVE, Container
 from minidock.errors import MinidockError
@@ -73,10 +73,14 @@ def find(root: Path) -> Iterator[Leftover]:
     if not files.is_locked(root / "images.lock"):
         for path in sorted((root / "images").glob(".index.json.*")):
             yield Leftover("file", "list of images, not finished", str(path))
+    for path in files.abandoned(root / "tmp", sandbox.SCRATCH):
+        yield Leftover("file", "check of a lab that was killed", str(path))
+    for path in files.abandoned(root, diagnosis.SCRATCH):
+        yield Leftover("file", "trial of a doctor that was killed", str(path))
     for path in sorted((root / "tmp").glob("garbage-*")):
         yield Leftover("file", "removed content, not yet deleted", str(path))
     for directory in _cgroup_directories(root):
-        if os.path.basename(directory) not in living:
+        if os.path.basename(directory) not in living and not _is_trial(directory):
             yield Leftover("cgroup", "cgroup without a living container", directory)
     for mount in _mounts(root):
         yield Leftover("mount", "mounted on the host", mount)
@@ -99,6 +103,18 @@ def _cgroup_directories(root: Path) -> list[str]:
     return [
         f"{tree}/{parent}/{child}" for tree in trees for child in cgroup_tree.children(f"{tree}/{parent}")
     ]
+
+
+def _is_trial(directory: str) -> bool:
+    """Whether a doctor or the check of a lab still uses this cgroup, which is named for its process."""
+    kind, _, pid = os.path.basename(directory).partition("-")
+    if kind not in ("doctor", "lab"):
+        return False
+    try:
+        os.readlink(f"/proc/{pid}/exe")
+    except OSError:  # no such process, or nobody has buried it yet
+        return False
+    return True
 
 
 def _mounts(root: Path) -> list[str]:
@@ -132,7 +148,7 @@ def reset(root: Path, *, keep_images: bool = False) -> list[str]:
     if kept := len(volumes.listed(root, lambda error: None)):
         done.insert(0, f"{kept} volume{'s' if kept != 1 else ''}")
     images = ("images", "layers", "images.lock")
-    for name in OURS:
+    for name in (*OURS, *(path.name for path in files.abandoned(root, diagnosis.SCRATCH))):
         path = root / name
         if not (keep_images and name in images) and os.path.lexists(path):
             files.remove_tree(path) if path.is_dir() else path.unlink()

@@ -17,6 +17,7 @@ import socket
 import subprocess
 import tarfile
 import time
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -58,6 +59,7 @@ class Storm:
     scratch: Path
     chance: random.Random = field(default_factory=lambda: random.Random(SEED))
     kills: dict[str, list[int]] = field(default_factory=dict)  # of what: [tries, those that hit]
+    counts: Counter[str] = field(default_factory=Counter)  # of other misfortunes
     lasts: dict[str, float] = field(default_factory=dict)  # seconds that a command takes, undisturbed
     acknowledged: dict[str, str] = field(default_factory=dict)  # image name → id
     before: dict[str, str] = field(default_factory=dict)  # settings of the network before all
@@ -268,6 +270,8 @@ class Storm:
     def tell(self, figures: dict[str, str]) -> None:
         for what, (tried, hit) in sorted(self.kills.items()):
             figures[f"SIGKILL of {what}"] = f"{tried} ({hit} hit it alive)"
+        for what, number in sorted(self.counts.items()):
+            figures[what] = str(int(figures.get(what, 0)) + number)
 
 
 def _read(path: Path) -> str:

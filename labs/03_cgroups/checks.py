@@ -3,14 +3,18 @@
 The world has cgroups of its own, too: what looks like the top of the trees is the checker's own cgroup.
 """
 
+import _thread
+import ctypes
 import json
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from unittest import mock
 
 from minidock.errors import KernelError
 from minidock.kernel import cgroups
@@ -57,12 +61,6 @@ def _sleep():
     time.sleep(20)
 
 
-def _spin():
-    """Busy, so that the freeze must wait until it has a processor; a sleeper would stand already."""
-    while True:
-        pass
-
-
 def _wait(happened, seconds=SECONDS):
     """Whether it happens before patience ends."""
     end = time.monotonic() + seconds
@@ -82,6 +80,89 @@ def _several(number, places, program=_sleep):
 
 def _in(seconds):
     return time.monotonic() + seconds
+
+
+# How long the kernel takes to stop or to end a process is chance, and often too short to be noticed. What
+# a debugger holds stays until the debugger is gone. So whoever does not wait is found out every time.
+
+HELD = 0.2  # seconds that the debugger stays when somebody waits for it
+PTRACE_SEIZE, PTRACE_O_TRACEEXIT = 0x4206, 0x40  # linux/ptrace.h
+
+
+def _hold(threads, asked=lambda: True):
+    """A debugger that holds each of *threads* when it wants to end.
+
+    HELD seconds after the first wanted to end, and *asked* said yes, it goes: then they end. Returns a
+    pipe, with a byte in it when the first is held.
+    """
+    ptrace = ctypes.CDLL(None).ptrace
+    ptrace.argtypes, ptrace.restype = [ctypes.c_long] * 4, ctypes.c_long
+    reading, writing = os.pipe()
+    if os.fork() == 0:
+        for each in threads:
+            ptrace(PTRACE_SEIZE, each, 0, PTRACE_O_TRACEEXIT)
+        os.write(writing, b".")
+        os.wait()  # a debugger hears of it like a parent
+        os.write(writing, b".")
+        _wait(asked)
+        time.sleep(HELD)
+        os._exit(0)
+    os.close(writing)
+    os.read(reading, 1)
+    return reading
+
+
+def _changing(places):
+    """Start a process in the middle of an execve: the kernel first waits for the end of its other thread.
+
+    That one is held. So this process cannot stop until a moment after somebody asks it to.
+    """
+    told, telling = os.pipe()
+    allowed, allowing = os.pipe()
+
+    def other():
+        os.write(telling, b"%d" % threading.get_native_id())
+        time.sleep(20)
+
+    def program():
+        _thread.start_new_thread(other, ())
+        os.read(allowed, 1)
+        os.execv("/bin/sleep", ["sleep", "20"])
+
+    _start(program, places)
+    thread = int(os.read(told, 16))
+    if hierarchies()[0] == "v1":  # frozen it could not end, even when it is let go
+        _write(f"{hierarchies()[1]['freezer']}/tasks", str(thread))
+    held = _hold([thread], lambda: _freezing(places["freezer"]))
+    os.write(allowing, b".")
+    os.read(held, 1)
+
+
+def _freezing(directory):
+    """Whether somebody asked the cgroup to freeze, read without the student's code."""
+    if hierarchies()[0] == "v1":
+        return Path(directory, "freezer.state").read_text() != "THAWED\n"
+    return Path(directory, "cgroup.freeze").read_text() == "1\n"
+
+
+@contextmanager
+def _others_first(places):
+    """When the first process is killed, all others that can fork do so before the caller goes on.
+
+    On a busy machine that happens by itself.
+    """
+    kill = os.kill
+
+    def and_wait(pid, number):
+        kill(pid, number)
+        if not waited:
+            waited.append(pid)
+            before = set(processes(places["freezer"]))
+            _wait(lambda: _stands(places) or not before & set(processes(places["freezer"])))
+
+    waited: list[int] = []
+    with mock.patch("os.kill", and_wait):
+        yield
 
 
 # --- task 1 --------------------------------------------------------------------------------------
@@ -277,14 +358,15 @@ def _stands(places):
 def test_all_stand_when_freeze_returns(world: World):
     def story():
         with _cgroup() as places:
-            _several(8, places, _spin)
+            _several(3, places)
+            _changing(places)
             cgroups.freeze(places, _in(SECONDS))
             return _stands(places)
 
     told = world.tell(story, call="freeze(places, deadline)")
     expect(
         told.value,
-        call="freeze(places, deadline) of 8 busy processes",
+        call="freeze(places, deadline) of 4 processes; one is in the middle of an execve",
         result="when it returned, some still ran",
         expected="all stand: who takes a snapshot of the files next must be sure",
         next_step="Read the state in a loop, and return only when the file says that all are frozen.",
@@ -366,7 +448,8 @@ def test_a_fork_bomb_ends(world: World):
             for _ in range(8):
                 _start(hop, places)
             _wait(lambda: len(processes(places["freezer"])) >= 4)
-            cgroups.kill_all(places, _in(2 * SECONDS))
+            with _others_first(places):
+                cgroups.kill_all(places, _in(2 * SECONDS))
             return _wait(lambda: not processes(places["freezer"]))
 
     told = world.listen(story)
@@ -384,13 +467,14 @@ def test_nobody_is_left_when_it_returns(world: World):
     def story():
         with _cgroup() as places:
             _several(20, places)
+            _hold(processes(places["freezer"]))
             cgroups.kill_all(places, _in(2 * SECONDS))
             return len(processes(places["freezer"]))
 
     told = world.tell(story, call="kill_all(places, deadline)")
     expect(
         told.value == 0,
-        call="kill_all(places, deadline) of 20 processes",
+        call="kill_all(places, deadline) of 20 processes, of which a debugger holds each a moment longer",
         result=f"when it returned, {told.value} were still there",
         expected="none: the next step removes the cgroup",
         next_step="A kill takes a moment. Look again until the list is empty.",

@@ -35,6 +35,7 @@ class Mount:
     anonymous: bool = False  # a volume nobody has named: it goes with its container's --rm or `rm -v`
     no_copy: bool = False  # of a volume: leave it empty, whatever the image has there
     subpath: str = ""  # of a volume: only this part of it
+    mapped: bool = False  # of a bind that minidock makes: its owners are who the container takes them for
     recursive: str = ""  # of a bind: disabled (only the one mount); read-only: writable, readonly (below it)
     driver: str = ""
     driver_options: dict[str, str] = field(default_factory=dict)
