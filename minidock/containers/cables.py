@@ -78,6 +78,7 @@ class Cables:
         name = container.spec.name
         cable, aliases = f"veth{os.urandom(4).hex()[:7]}", list(attachment.aliases)
         endpoint = Endpoint(os.urandom(32).hex(), name, cable=cable, inside=inside, aliases=aliases)
+        endpoint.link_local = list(attachment.link_local)
         ipam.allocate(network, endpoint, attachment)
         endpoint.mac = attachment.mac or bridges.mac_of(endpoint.ip)
         network.endpoints[container.id] = endpoint
@@ -126,6 +127,8 @@ class Cables:
         for block in network.blocks:
             prefix = int(block.subnet.rpartition("/")[2])
             net.add_address(box, index, endpoint.ip6 if block.is_ipv6 else endpoint.ip, prefix)
+        for address in endpoint.link_local:
+            net.add_address(box, index, address, 64 if ":" in address else 16)
         net.link_up(box, index, ipv6=bool(endpoint.ip6))
 
     def _lead_out(self, places: list[Place], box: Netlink) -> None:
