@@ -60,6 +60,14 @@ def test_the_first_words_are_in_the_log_when_the_start_is_answered(client: Any) 
         assert client.api.attach(container.id, stream=False, logs=True) == b"first\n"
 
 
+def test_a_pull_of_what_nobody_has(client: Any, registry: str) -> None:
+    for name in ("nosuch", "busybox@sha256:" + "0" * 64):
+        with pytest.raises(docker.errors.NotFound):
+            client.api.pull(name)
+    lines = list(client.api.pull("hello-world", tag="latest", stream=True, decode=True))
+    assert lines[0]["status"] == "Pulling from library/hello-world"
+
+
 def test_a_commit_while_a_container_ends(client: Any) -> None:
     base = client.images.get("busybox")
     for _ in range(5):
