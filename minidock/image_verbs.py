@@ -180,7 +180,19 @@ class ImageVerbs:
         """One image in the shape of Docker's API."""
         from minidock import inspection
 
-        return inspection.image_json(self.store.resolve(text))
+        image = self.store.resolve(text)
+        return {**inspection.image_json(image), "Parent": self._parent(image)}
+
+    def _parent(self, image: Image) -> str:
+        """The id of the local image that *image* goes on from: its layers and its history, and more."""
+        below = [
+            each
+            for each in self.images()
+            if 0 < len(each.history) < len(image.history)
+            and each.history == image.history[: len(each.history)]
+            and each.diff_ids == image.diff_ids[: len(each.diff_ids)]
+        ]
+        return max(below, key=lambda each: len(each.history)).id if below else ""
 
     def image_summaries(self, filters: dict[str, list[str]] | None = None) -> list[Json]:
         """The local images as `docker images` lists them, in the shape of Docker's API."""

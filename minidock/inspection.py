@@ -141,6 +141,7 @@ def host_config_json(spec: Spec) -> Json:
         "ShmSize": spec.shm_size,
         "Sysctls": spec.sysctls,
         "Runtime": "minidock",
+        "Isolation": "",
         "Init": spec.init or None,
         "CpuShares": limits.cpu_shares or 0,
         "Memory": limits.memory or 0,
@@ -159,8 +160,11 @@ def host_config_json(spec: Spec) -> Json:
         "Ulimits": [
             {"Name": name, "Soft": soft, "Hard": hard} for name, (soft, hard) in sorted(spec.ulimits.items())
         ],
+        "MemorySwappiness": limits.memory_swappiness,
+        "DeviceCgroupRules": security.device_rules or None,
         "MaskedPaths": _paths(spec, security.masked_paths, rootfs.MASKED_PATHS),
         "ReadonlyPaths": _paths(spec, security.readonly_paths, rootfs.READONLY_PATHS),
+        **spec.only_shown,
     }
 
 
@@ -263,7 +267,6 @@ def image_json(image: Image) -> Json:
         "Id": image.id,
         "RepoTags": [familiar(name) for name in image.names],
         "RepoDigests": [familiar(name) for name in image.repo_digests],
-        "Parent": "",
         "Comment": image.history[-1].get("comment", "") if image.history else "",
         "Created": image.created,
         "DockerVersion": image.config.get("docker_version", ""),

@@ -106,10 +106,10 @@ class _Conversation:
         self._sinks = {STDOUT: streams.stdout, STDERR: streams.stderr}
         self._exit: int | None = None
         self._detached = False
-        if streams.typed:
-            self._send(protocol.frame(STDIN, streams.typed))
         self.wakeup = -1  # readable when a signal arrived
         self.signals: list[int] = []
+        if streams.typed:
+            self._type(streams.typed)
 
     def run(self) -> int:
         self._take_frames()  # some may have come together with the first answer
@@ -203,6 +203,9 @@ class _Conversation:
             self._stdin = None
             self._send(protocol.frame(STDIN, b""))
             return
+        self._type(data)
+
+    def _type(self, data: bytes) -> None:
         if self._tty:
             data, self._detached = self._keys.feed(data)
         if data:

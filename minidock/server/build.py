@@ -15,6 +15,7 @@ from minidock.server.errors import BAD_REQUEST, Refused
 from minidock.server.plain import text
 from minidock.server.request import Request
 
+_RED = 91  # what RUN writes to its stderr, whether the client has a terminal or not
 _LIMITS = {
     "memory": "memory",
     "memswap": "memory_swap",
@@ -35,7 +36,8 @@ def build(request: Request) -> None:
         quiet = request.flag("q")
 
         def line(text: str) -> None:
-            for each in text.splitlines(keepends=True):  # clients look for words at the end of each
+            # Clients look for words at the end of each line; what is red comes in one piece.
+            for each in [text] if text.startswith("\x1b") else text.splitlines(keepends=True):
                 stream.tell({"stream": each})
 
         def show(event: Event) -> None:
@@ -47,6 +49,7 @@ def build(request: Request) -> None:
             lambda data: line(data.decode(errors="replace")),
             lambda text: line(f"{text}\n"),
             quiet=quiet,
+            errors_in=_RED,
         )
 
         def pulls(event: Any) -> None:
@@ -77,6 +80,7 @@ def _options(request: Request) -> dict[str, Any]:
         "pull": request.flag("pull"),
         "platform": request.text("platform"),
         "network": request.text("networkmode"),
+        "add_host": request.texts("extrahosts"),
         "squash": request.flag("squash"),
         "shm_size": request.number("shmsize") or None,
         "ulimits": {text(each, "Name"): (each.get("Soft"), each.get("Hard")) for each in ulimits},

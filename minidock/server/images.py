@@ -56,11 +56,15 @@ def push(request: Request) -> None:
 
 
 class _Shown:
-    """Progress as lines of JSON. The first one begins the answer: what fails before it has a status."""
+    """Progress as lines of JSON. The first one begins the answer: what fails before it has a status.
+
+    Of a pull those lines wait that come before somebody has the image: that nobody has it is a 404.
+    """
 
     def __init__(self, request: Request) -> None:
         self._request = request
         self._stream: Stream | None = None
+        self._early: list[dict[str, Any]] = []
 
     def __call__(self, event: Event) -> None:
         line: dict[str, Any] = {"status": event.message or event.status}
@@ -68,11 +72,16 @@ class _Shown:
             line |= {"id": event.id, "progressDetail": {}}
         if event.current and event.total:
             line["progressDetail"] = {"current": event.current, "total": event.total}
-        self.stream().tell(line)
+        if self._stream is None and event.status.startswith(("Pulling from ", "Warning")):
+            self._early.append(line)
+        else:
+            self.stream().tell(line)
 
     def stream(self) -> Stream:
         if self._stream is None:
             self._stream = self._request.tell_progress()
+            for line in self._early:
+                self._stream.tell(line)
         return self._stream
 
     def done(self) -> None:

@@ -11,7 +11,7 @@ from minidock.engine import streams
 from minidock.errors import Conflict, MinidockError
 from minidock.server.errors import BAD_REQUEST, NotModified, Refused
 from minidock.server.request import MULTIPLEXED, RAW, Request
-from minidock.server.streams import STDERR, STDOUT, Output, framed
+from minidock.server.streams import STDERR, STDOUT, Output, framed, wait_until_read
 
 _BLOCK = 1 << 16  # bytes of log that are sent at once
 
@@ -101,6 +101,7 @@ def attach(request: Request) -> None:
     def joined() -> None:
         use.typed = request.take_over(framed=not spec.tty)
         if request.flag("logs"):
+            wait_until_read(request.connection)
             for stream, text, _ in request.engine.logs(container.id):
                 if request.flag(stream):
                     (output.stdout if stream == "stdout" else output.stderr)(text)

@@ -120,6 +120,17 @@ def test_hijack_and_vanish(daemon: Any) -> None:
     assert daemon.ask("DELETE", "/containers/quiet")[0] == 204
 
 
+def test_who_detaches_before_the_answer_came(daemon: Any) -> None:
+    """Typed together with the request, detach keys are detach keys, not input."""
+    daemon.ask("POST", "/containers/create?name=box", {"Image": "busybox", "Cmd": ["sleep", "1000"]})
+    daemon.ask("POST", "/containers/box/start")
+    wish = {"Cmd": ["cat"], "Tty": True, "AttachStdin": True, "AttachStdout": True}
+    made = daemon.ask("POST", "/containers/box/exec", wish)[1]["Id"]
+    status, body = said(daemon, post(f"/exec/{made}/start", b'{"Tty":true}', "Upgrade: tcp") + b"\x10\x11")
+    assert (status, body) == (101, b"")
+    assert daemon.ask("GET", f"/exec/{made}/json")[1]["Running"]
+
+
 def test_silent_clients_do_not_keep_others_waiting(daemon: Any) -> None:
     silent = [daemon.connect() for _ in range(50)]
     for each in silent[::2]:
