@@ -48,8 +48,8 @@ notebooks: ## execute every notebook again and keep what differs
 prove-notebooks: ## run every notebook twice in a row, last one first, in one world: none may fail
 	@setup/world.sh bash -c 'set -e; set -- $$(ls -r notebooks/*.ipynb labs/*/lab.ipynb); for _ in 1 2; do $(PYTEST) --nbval-lax --nbval-cell-timeout=120 -q "$$@"; done'
 
-fuzz: setup ## the fuzz tests, a thousand times longer than in `make test`
-	@MINIDOCK_LONG=1 $(PYTEST) -n 2 tests/test_fuzz_*.py
+fuzz: setup ## the fuzz tests, a thousand times longer than in `make test`; the API for ten minutes
+	@MINIDOCK_LONG=1 $(PYTEST) -n 2 tests/test_fuzz_*.py tests/server/test_fuzz_api.py
 
 torture: setup ## kill -9 and races, for minutes
 	@MINIDOCK_LONG=1 $(PYTEST) tests/test_torture_*.py

@@ -60,9 +60,12 @@ def network_json(network: Network) -> Json:
 
 
 def _options(network: Network) -> dict[str, str]:
-    if network.driver != "bridge":
-        return {}
-    return {stored.BRIDGE_NAME: network.bridge, **network.options}
+    """As they were asked for: docker-compose refuses a network with an option that its file does not have.
+
+    Only of the network that nobody made does Docker name the bridge.
+    """
+    own = {stored.BRIDGE_NAME: network.bridge} if network.name == DEFAULT else {}
+    return {**own, **network.options}
 
 
 # ---- of a container -------------------------------------------------------------------------------------

@@ -30,8 +30,11 @@ def build(request: Request) -> None:
     if request.text("version") == "2":
         raise Refused(BAD_REQUEST, "BuildKit's protocol is not in minidock: set DOCKER_BUILDKIT=0")
     options = _options(request)
+    remote = request.text("remote")
+    if remote and "://" not in remote and not remote.startswith("git"):  # a path would be one of ours
+        raise InvalidInput(f"remoteURL ({remote}) could not be recognized as URL")
     with request.spooled() as file:
-        context = request.text("remote") or file
+        context = remote or file
         stream = request.tell_progress()
         quiet = request.flag("q")
 

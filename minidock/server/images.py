@@ -135,7 +135,9 @@ def list_(request: Request) -> Any:
 
 
 def inspect(request: Request) -> Any:
-    return request.engine.image_inspect(request["name"])
+    """With what is to go in 1.45: docker-compose 1.29 looks there for the volumes that it hands on."""
+    found = request.engine.image_inspect(request["name"])
+    return {**found, "Container": "", "ContainerConfig": found["Config"]}
 
 
 def history(request: Request) -> Any:

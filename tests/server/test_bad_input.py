@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import socket
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -69,6 +70,10 @@ BAD = {
     "a wait for something": post("/containers/nosuch/wait?condition=later", b""),
     "a build without a context": post("/build", b""),
     "a build of noise": post("/build", b"noise" * 1000),
+    "a build of what the daemon reads": post("/build?remote=-", b""),
+    "a Dockerfile that the daemon reads": post("/build?dockerfile=-", b""),
+    "a Dockerfile outside": post("/build?dockerfile=/etc/passwd", b""),
+    "a volume of a swarm": post("/volumes/create", b'{"ClusterVolumeSpec":{"a":1}}'),
     "a load of noise": post("/images/load", b"noise" * 1000),
     "arguments that are no JSON": post("/build?buildargs=x", b""),
 }
@@ -84,6 +89,12 @@ def test_bad_input_is_refused(daemon: Any, what: str) -> None:
         assert json.loads(body)["message"]
     assert b"Traceback" not in body
     assert daemon.ask("GET", "/_ping") == (200, b"OK")
+
+
+def test_a_build_never_reads_a_directory_of_the_daemon(daemon: Any, tmp_path: Path) -> None:
+    (tmp_path / "Dockerfile").write_text("FROM busybox\nCOPY . /\n")
+    status, answer = daemon.ask("POST", f"/build?remote={tmp_path}")
+    assert (status, "recognized as URL" in answer["message"]) == (400, True)
 
 
 def test_a_body_that_is_too_large(daemon: Any) -> None:
