@@ -61,6 +61,25 @@ def _replace(path: Path, data: bytes, mode: int, sync: bool) -> None:
         sync_directory(path.parent)
 
 
+def unfinished(directory: Path) -> list[Path]:
+    """Files in *directory* that never got their name: who wrote them was killed (see :func:`_replace`)."""
+    found = []
+    for path in sorted(directory.glob(".*.*.*")):
+        _, pid, random = path.name.rsplit(".", 2)
+        if pid.isdigit() and len(random) == 8 and not lives(int(pid)):
+            found.append(path)
+    return found
+
+
+def lives(pid: int) -> bool:
+    """Whether there is such a process. After a while the number may be another's: a yes proves nothing."""
+    try:
+        os.readlink(f"/proc/{pid}/exe")
+    except OSError:  # also of a dead one that nobody has buried
+        return False
+    return True
+
+
 def _squeeze(path: Path, data: bytes) -> None:
     """Overwrite *path* inside the block that it has: one write(2), padded so that nothing old shows."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC)

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from minidock import diagnosis, files, network_leftovers, sandbox
+from minidock.config import LESSONS
 from minidock.containers import state, volumes
 from minidock.containers.state import ALIVE, Container
 from minidock.errors import MinidockError
@@ -70,9 +71,10 @@ def find(root: Path) -> Iterator[Leftover]:
         yield Leftover("volume", each.message, str(volumes.home(root)))
     for path in transaction.dead(root / "tmp"):
         yield Leftover("file", "pull, load or build that was killed", str(path))
-    if not files.is_locked(root / "images.lock"):
-        for path in sorted((root / "images").glob(".index.json.*")):
-            yield Leftover("file", "list of images, not finished", str(path))
+    containers = (container.directory for container in _directories(root))
+    for place in (root / "images", root / "networks", root / "cache", *containers):
+        for path in files.unfinished(place):
+            yield Leftover("file", "not finished by who wrote it", str(path))
     for path in files.abandoned(root / "tmp", sandbox.SCRATCH):
         yield Leftover("file", "check of a lab that was killed", str(path))
     for path in files.abandoned(root, diagnosis.SCRATCH):
@@ -86,6 +88,13 @@ def find(root: Path) -> Iterator[Leftover]:
         yield Leftover("mount", "mounted on the host", mount)
     for kind, what, where in network_leftovers.find(root):
         yield Leftover(kind, what, where)
+    for lesson in _lessons(root):
+        yield from find(lesson)
+
+
+def _lessons(root: Path) -> list[Path]:
+    """The roots of lessons that want one of their own (lab/lesson.py)."""
+    return sorted((root / LESSONS).glob("*"))
 
 
 def _directories(root: Path) -> list[Container]:
@@ -108,13 +117,7 @@ def _cgroup_directories(root: Path) -> list[str]:
 def _is_trial(directory: str) -> bool:
     """Whether a doctor or the check of a lab still uses this cgroup, which is named for its process."""
     kind, _, pid = os.path.basename(directory).partition("-")
-    if kind not in ("doctor", "lab"):
-        return False
-    try:
-        os.readlink(f"/proc/{pid}/exe")
-    except OSError:  # no such process, or nobody has buried it yet
-        return False
-    return True
+    return kind in ("doctor", "lab") and pid.isdigit() and files.lives(int(pid))
 
 
 def _mounts(root: Path) -> list[str]:
@@ -129,7 +132,9 @@ def reset(root: Path, *, keep_images: bool = False) -> list[str]:
 
     Returns one line for each kind of thing removed.
     """
-    done: list[str] = []
+    done = [line for lesson in _lessons(root) for line in reset(lesson, keep_images=keep_images)]
+    with contextlib.suppress(OSError):  # there is none, or not all of it is ours
+        (root / LESSONS).rmdir()
     containers = _directories(root)
     for container in containers:
         _end(container)

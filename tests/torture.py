@@ -41,12 +41,14 @@ def tell_figures(request: pytest.FixtureRequest) -> Iterator[dict[str, str]]:
     """A table to fill; printed after the module's tests in the long form."""
     figures: dict[str, str] = {}
     yield figures
-    terminal = request.config.pluginmanager.get_plugin("terminalreporter")
+    plugins = request.config.pluginmanager
+    terminal, capture = (plugins.get_plugin(name) for name in ("terminalreporter", "capturemanager"))
     if LONG and terminal is not None:
-        terminal.write_line("")
-        terminal.section(f"{request.module.__name__}, seed {SEED}")
-        for what, number in figures.items():
-            terminal.write_line(f"  {what:<52} {number}")
+        with capture.global_and_fixture_disabled():  # what a fixture prints is shown after a failure only
+            terminal.write_line("")
+            terminal.section(f"{request.module.__name__}, seed {SEED}")
+            for what, number in figures.items():
+                terminal.write_line(f"  {what:<52} {number}")
 
 
 @dataclass
@@ -243,7 +245,8 @@ class Storm:
         litter = [path for path in (root / "tmp").glob("*") if path.suffix != ".partial"]
         litter += [path for path in (root / "containers").glob(".*") if path.name not in (".lock", ".init")]
         litter += [*(root / "images").rglob(".*"), *root.glob(".*"), *(root / "names").glob("*")]
-        litter += [*(root / "cache").rglob(".*")]
+        litter += [*(root / "cache").rglob(".*"), *root.glob("containers/*/.*.json.*")]
+        litter += [*(root / "networks").glob(".*.json.*")]
         assert not litter, litter
 
     def check_gone(self) -> None:

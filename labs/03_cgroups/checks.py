@@ -18,7 +18,7 @@ from unittest import mock
 
 from minidock.errors import KernelError
 from minidock.kernel import cgroups
-from minidock.kernel.cgroup_tree import CONTROLLERS, hierarchies, processes
+from minidock.kernel.cgroup_tree import CONTROLLERS, hierarchies, keyed, processes
 from minidock.lab.checks import CGROUP, World, expect, task
 
 MIB = 1 << 20
@@ -85,35 +85,50 @@ def _in(seconds):
 # How long the kernel takes to stop or to end a process is chance, and often too short to be noticed. What
 # a debugger holds stays until the debugger is gone. So whoever does not wait is found out every time.
 
-HELD = 0.2  # seconds that the debugger stays when somebody waits for it
 PTRACE_SEIZE, PTRACE_O_TRACEEXIT = 0x4206, 0x40  # linux/ptrace.h
 
 
-def _hold(threads, asked=lambda: True):
-    """A debugger that holds each of *threads* when it wants to end.
+@contextmanager
+def _held(threads, asked=lambda: True):
+    """While the block runs, a debugger holds each of *threads* that wants to end.
 
-    HELD seconds after the first wanted to end, and *asked* said yes, it goes: then they end. Returns a
-    pipe, with a byte in it when the first is held.
+    It goes before, and they end, when *asked* says yes and the student's code then waits as it should: it
+    reads again and again. Whoever waits without reading gets a little patience. Yields a pipe, with a byte
+    in it when the first is held.
     """
     ptrace = ctypes.CDLL(None).ptrace
     ptrace.argtypes, ptrace.restype = [ctypes.c_long] * 4, ctypes.c_long
+    student = os.readlink("/proc/self")
     reading, writing = os.pipe()
-    if os.fork() == 0:
+    debugger = os.fork()
+    if debugger == 0:
         for each in threads:
             ptrace(PTRACE_SEIZE, each, 0, PTRACE_O_TRACEEXIT)
         os.write(writing, b".")
         os.wait()  # a debugger hears of it like a parent
         os.write(writing, b".")
         _wait(asked)
-        time.sleep(HELD)
+        enough = _reads(student) + 40
+        _wait(lambda: _reads(student) > enough, SECONDS - 1)
         os._exit(0)
     os.close(writing)
     os.read(reading, 1)
-    return reading
+    try:
+        yield reading
+    finally:
+        os.kill(debugger, signal.SIGKILL)
 
 
+def _reads(process):
+    """How often a process has called read(2)."""
+    with suppress(OSError):
+        return keyed(Path(f"/proc/{process}/io").read_text().replace(":", ""))["syscr"]
+    return 0
+
+
+@contextmanager
 def _changing(places):
-    """Start a process in the middle of an execve: the kernel first waits for the end of its other thread.
+    """A process in the middle of an execve: the kernel first waits for the end of its other thread.
 
     That one is held. So this process cannot stop until a moment after somebody asks it to.
     """
@@ -133,9 +148,10 @@ def _changing(places):
     thread = int(os.read(told, 16))
     if hierarchies()[0] == "v1":  # frozen it could not end, even when it is let go
         _write(f"{hierarchies()[1]['freezer']}/tasks", str(thread))
-    held = _hold([thread], lambda: _freezing(places["freezer"]))
-    os.write(allowing, b".")
-    os.read(held, 1)
+    with _held([thread], lambda: _freezing(places["freezer"])) as held:
+        os.write(allowing, b".")
+        os.read(held, 1)
+        yield
 
 
 def _freezing(directory):
@@ -359,9 +375,9 @@ def test_all_stand_when_freeze_returns(world: World):
     def story():
         with _cgroup() as places:
             _several(3, places)
-            _changing(places)
-            cgroups.freeze(places, _in(SECONDS))
-            return _stands(places)
+            with _changing(places):
+                cgroups.freeze(places, _in(SECONDS))
+                return _stands(places)
 
     told = world.tell(story, call="freeze(places, deadline)")
     expect(
@@ -467,9 +483,9 @@ def test_nobody_is_left_when_it_returns(world: World):
     def story():
         with _cgroup() as places:
             _several(20, places)
-            _hold(processes(places["freezer"]))
-            cgroups.kill_all(places, _in(2 * SECONDS))
-            return len(processes(places["freezer"]))
+            with _held(processes(places["freezer"])):
+                cgroups.kill_all(places, _in(2 * SECONDS))
+                return len(processes(places["freezer"]))
 
     told = world.tell(story, call="kill_all(places, deadline)")
     expect(

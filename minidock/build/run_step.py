@@ -21,7 +21,7 @@ from minidock.build.events import ContainerEnded, ContainerMade, LayerMade, Outp
 from minidock.build.instructions import Run
 from minidock.build.run_mounts import Planned
 from minidock.build.workshop import Stopped, Workshop
-from minidock.containers import subordinate, timestamps, user_namespace, wiring
+from minidock.containers import timestamps, wiring
 from minidock.containers.spec import Namespaces, Spec
 from minidock.containers.state import Container
 from minidock.containers.streams import Streams
@@ -77,7 +77,8 @@ def run(
 
     Raises CommandFailed, MinidockError when the container cannot start. The container is gone afterwards.
     """
-    from minidock.containers import lifecycle, shim  # not before a container is needed: 40 ms
+    # Not before a container is needed: 40 ms.
+    from minidock.containers import lifecycle, shim, user_namespace
 
     shim.get_ready()  # the shims of all RUNs are forked from here: what is imported now, none of them imports
     options, settings = shop.options, draft.settings
@@ -162,6 +163,8 @@ def _namespaces(network: str, userns_remap: str) -> Namespaces:
     """As those of a container, also where daemon.json says that users are remapped."""
     spaces = Namespaces(network=network)
     if userns_remap:
+        from minidock.containers import subordinate
+
         why = subordinate.why_not(spaces)
         if why:
             raise InvalidInput(f"RUN: {why}", hint="Choose another network, or none.")

@@ -144,6 +144,8 @@ def locked(root: Path, *, make: bool = True) -> Iterator[dict[str, Network]]:
     if make:
         files.make_private(root / "networks")
     with files.lock(root / "networks" / ".lock"):
+        for path in files.unfinished(root / "networks"):
+            path.unlink(missing_ok=True)
         networks = load(root)
         sweep(root, networks)
         yield networks
