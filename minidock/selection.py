@@ -9,7 +9,7 @@ from __future__ import annotations
 import fnmatch
 import re
 from collections.abc import Callable, Collection, Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from minidock.containers import timestamps
 from minidock.containers.networks import Network
@@ -19,6 +19,9 @@ from minidock.containers.wiring import PREDEFINED
 from minidock.errors import InvalidInput
 from minidock.images.image import Image
 from minidock.inspection import familiar
+
+if TYPE_CHECKING:
+    from minidock.images.search import Result
 
 Filters = dict[str, list[str]]
 CONTAINER_KEYS = (
@@ -204,6 +207,17 @@ def matches(pattern: str, name: str) -> bool:
     short = familiar(name)
     repository = short.rpartition(":")[0] or short
     return any(fnmatch.fnmatchcase(each, pattern) for each in (short, repository, name))
+
+
+def found(results: Iterable[Result], filters: Filters) -> list[Result]:
+    """What a search found, as far as it fits ``is-official=true`` and ``stars=3`` (at least so many)."""
+    check(filters, ("is-official", "stars"))
+    official = {_truth("is-official", text) for text in filters.get("is-official", [])}
+    for text in filters.get("stars", []):
+        if not text.isdecimal():
+            raise InvalidInput(f"invalid filter 'stars={text}'", hint="Write stars=3.")
+    least = max(map(int, filters.get("stars", [])), default=0)
+    return [each for each in results if each.stars >= least and (not official or each.official in official)]
 
 
 EVENT_KEYS = ("container", "event", "image", "label", "network", "scope", "type", "volume")

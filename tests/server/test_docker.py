@@ -159,6 +159,9 @@ def test_pull_and_push(docker: Any, registry: str, writable_registry: str) -> No
     docker("tag", "busybox", f"{writable_registry}/team/box:1")
     assert "digest: sha256:" in docker("push", f"{writable_registry}/team/box:1").stdout
     assert "busybox" in docker("search", f"{registry}/busybox").stdout
+    assert "busybox" not in docker("search", "--filter", "stars=1", f"{registry}/busybox").stdout
+    wrong = docker("search", "--filter", "stars=x", f"{registry}/busybox", check=False)
+    assert (wrong.returncode, "invalid filter 'stars=x'" in wrong.stderr) == (1, True)
     nothing = docker("pull", f"{writable_registry}/no/such", check=False)
     assert nothing.returncode == 1
 
