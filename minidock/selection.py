@@ -11,8 +11,10 @@ import re
 from collections.abc import Callable, Collection, Iterable
 from typing import TYPE_CHECKING, Any
 
+from minidock import notation
 from minidock.containers import timestamps
 from minidock.containers.networks import Network
+from minidock.containers.spec import Spec
 from minidock.containers.state import Container
 from minidock.containers.volumes import Volume
 from minidock.containers.wiring import PREDEFINED
@@ -25,8 +27,8 @@ if TYPE_CHECKING:
 
 Filters = dict[str, list[str]]
 CONTAINER_KEYS = (
-    *("ancestor", "before", "exited", "health", "id", "label"),
-    *("name", "network", "since", "status", "volume"),
+    *("ancestor", "before", "exited", "expose", "health", "id", "is-task", "isolation", "label"),
+    *("name", "network", "publish", "since", "status", "volume"),
 )
 VOLUME_KEYS = ("dangling", "driver", "label", "name")
 IMAGE_KEYS = ("before", "dangling", "label", "reference", "since", "until")
@@ -64,6 +66,8 @@ def containers(
     after = max((find(text).spec.created for text in filters.get("since", [])), default="")
     before = min((find(text).spec.created for text in filters.get("before", [])), default="~")
     exit_codes = [_number(text) for text in filters.get("exited", [])]
+    expose, publish = _ports(filters, "expose"), _ports(filters, "publish")
+    tasks = [_truth("is-task", text) for text in filters.get("is-task", [])]  # of swarms: none is here
 
     def fits(container: Container) -> bool:
         spec, status = container.spec, container.status()
@@ -78,11 +82,24 @@ def containers(
             and (not ancestors or bool(ancestors & {spec.image_id, spec.image}))
             and (not exit_codes or (status == "exited" and container.state().exit_code in exit_codes))
             and after < spec.created < before
+            and ("expose" not in filters or bool(expose & set(spec.exposed_ports)))
+            and ("publish" not in filters or bool(publish & _published(spec)))
+            and (not tasks or False in tasks)
+            and _one(filters, "isolation", lambda value: value == "default")
             and _one(filters, "network", lambda value: value in networks)
             and _one(filters, "volume", lambda value: value in mounts)
         )
 
     return [container for container in candidates if fits(container)]
+
+
+def _ports(filters: Filters, key: str) -> set[str]:
+    """``80``, ``53/udp``, ``8000-8010``: ports of containers."""
+    return {port for text in filters.get(key, []) for port in notation.exposed_ports(text)}
+
+
+def _published(spec: Spec) -> set[str]:
+    return {f"{each.port}/{each.protocol}" for each in spec.wiring.publish}
 
 
 def prunable(candidates: list[Container], filters: Filters) -> list[Container]:
