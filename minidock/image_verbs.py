@@ -191,7 +191,7 @@ class ImageVerbs:
         """The id of the local image that *image* goes on from: its layers and its history, and more."""
         below = [
             each
-            for each in self.images()
+            for each in self.store.images(lambda _: None)  # a damaged one is no reason to fail
             if 0 < len(each.history) < len(image.history)
             and each.history == image.history[: len(each.history)]
             and each.diff_ids == image.diff_ids[: len(each.diff_ids)]
