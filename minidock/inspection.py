@@ -13,11 +13,12 @@ from typing import Any
 
 from minidock import files, human, network_inspection, volume_inspection
 from minidock.containers import executions, life, protocol, timestamps
-from minidock.containers.spec import Spec
+from minidock.containers.spec import Limits, Spec
 from minidock.containers.state import Container, State
 from minidock.images import reference
 from minidock.images.image import Image
 from minidock.kernel import rootfs
+from minidock.limits import CPU_PERIOD
 
 Json = dict[str, Any]
 
@@ -147,11 +148,7 @@ def host_config_json(spec: Spec) -> Json:
         "Memory": limits.memory or 0,
         "MemoryReservation": limits.memory_reservation or 0,
         "MemorySwap": limits.memory_swap or 0,
-        "NanoCpus": round(limits.cpu_quota / limits.cpu_period * 10**9)
-        if limits.cpu_quota and limits.cpu_period
-        else 0,
-        "CpuPeriod": limits.cpu_period or 0,
-        "CpuQuota": limits.cpu_quota or 0,
+        **_processor_time(limits),
         "CpusetCpus": limits.cpuset_cpus or "",
         "CpusetMems": limits.cpuset_mems or "",
         "Devices": [device_json(text) for text in security.devices],
@@ -165,6 +162,17 @@ def host_config_json(spec: Spec) -> Json:
         "MaskedPaths": _paths(spec, security.masked_paths, rootfs.MASKED_PATHS),
         "ReadonlyPaths": _paths(spec, security.readonly_paths, rootfs.READONLY_PATHS),
         **spec.only_shown,
+    }
+
+
+def _processor_time(limits: Limits) -> Json:
+    """Processors, or a quota of time in a period, never both: Docker takes only one of them back."""
+    quota, period = limits.cpu_quota or 0, limits.cpu_period or 0
+    as_processors = quota > 0 and period == CPU_PERIOD
+    return {
+        "NanoCpus": quota * 10**9 // CPU_PERIOD if as_processors else 0,
+        "CpuPeriod": 0 if as_processors else period,
+        "CpuQuota": 0 if as_processors else quota,
     }
 
 

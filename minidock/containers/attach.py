@@ -132,6 +132,7 @@ class _Conversation:
             poll.register(caller, 0)  # no more than a hangup
         for descriptor, events in poll.poll():
             if descriptor == caller and events & (select.POLLHUP | select.POLLERR):
+                self._hear_last_words()
                 self._detached = True
             elif descriptor == self.wakeup:
                 self._pass_signals()
@@ -204,6 +205,12 @@ class _Conversation:
             self._send(protocol.frame(STDIN, b""))
             return
         self._type(data)
+
+    def _hear_last_words(self) -> None:
+        """What was typed just before the hangup came with it, and is input like any other."""
+        if self._stdin is not None and self._stdin == self._streams.caller:
+            with contextlib.suppress(OSError):
+                self._type(os.read(self._stdin, _BLOCK))
 
     def _type(self, data: bytes) -> None:
         if self._tty:

@@ -14,6 +14,7 @@ from minidock.errors import InvalidInput
 from minidock.server.errors import BAD_REQUEST, Refused
 from minidock.server.plain import text
 from minidock.server.request import Request
+from minidock.server.streams import Stream
 
 _RED = 91  # what RUN writes to its stderr, whether the client has a terminal or not
 _LIMITS = {
@@ -35,17 +36,22 @@ def build(request: Request) -> None:
         raise InvalidInput(f"remoteURL ({remote}) could not be recognized as URL")
     with request.spooled() as file:
         context = remote or file
-        stream = request.tell_progress()
         quiet = request.flag("q")
+        begun: list[Stream] = []
+
+        def tell(line: dict[str, Any]) -> None:
+            if not begun:  # what is wrong with the Dockerfile comes before: a 400
+                begun.append(request.tell_progress())
+            begun[0].tell(line)
 
         def line(text: str) -> None:
             # Clients look for words at the end of each line; what is red comes in one piece.
             for each in [text] if text.startswith("\x1b") else text.splitlines(keepends=True):
-                stream.tell({"stream": each})
+                tell({"stream": each})
 
         def show(event: Event) -> None:
             if isinstance(event, ImageWritten):
-                stream.tell({"aux": {"ID": event.id}})
+                tell({"aux": {"ID": event.id}})
             page.show(event)
 
         page = Page(
@@ -57,9 +63,7 @@ def build(request: Request) -> None:
 
         def pulls(event: Any) -> None:
             if not quiet:
-                stream.tell(
-                    {"status": event.message or event.status, **({"id": event.id} if event.id else {})}
-                )
+                tell({"status": event.message or event.status, **({"id": event.id} if event.id else {})})
 
         try:
             built = request.engine.build(context, on_event=show, progress=pulls, **options)

@@ -107,10 +107,9 @@ def authenticate(request: Request) -> Any:
 
 
 def search(request: Request) -> Any:
-    filters = request.filters()
-    found = request.engine.search(request.text("term"), limit=request.number("limit") or 25)
-    official = {value.lower() in ("true", "1") for value in filters.get("is-official", [])}
-    stars = max((int(value) for value in filters.get("stars", []) if value.isdigit()), default=0)
+    found = request.engine.search(
+        request.text("term"), limit=request.number("limit") or 25, filters=request.filters()
+    )
     return [
         {
             "name": each.name,
@@ -120,7 +119,6 @@ def search(request: Request) -> Any:
             "is_automated": False,
         }
         for each in found.results
-        if each.stars >= stars and (not official or each.official in official)
     ]
 
 

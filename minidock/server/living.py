@@ -56,17 +56,16 @@ def wait(request: Request) -> None:
     def joined() -> None:
         request.begin()
 
-    answer: dict[str, object] = {}
     try:
-        answer["StatusCode"] = request.engine.wait(
+        code = request.engine.wait(
             container.id, condition, on_joined=joined, caller=request.connection.fileno()
         )
     except MinidockError as error:
         if request.stream is None:
             raise
-        answer = {"StatusCode": error.exit_code or 125, "Error": {"Message": error.message}}
+        code = error.exit_code or 125  # it could not start: why, hears whoever started it
     assert request.stream is not None
-    request.stream.write(json.dumps(answer).encode() + b"\n")
+    request.stream.write(json.dumps({"StatusCode": code}).encode() + b"\n")
 
 
 def resize(request: Request) -> None:

@@ -51,6 +51,10 @@ def test_ports_in_ps_port_and_inspect(minidock: Cli) -> None:
     assert minidock("ps", "--format", "{{.Ports}}").stdout == (
         "0.0.0.0:8080->80/tcp, [::]:8080->80/tcp, 127.0.0.1:8000-8001->90-91/udp, 443/tcp\n"
     )
+    for ports in ("publish=80", "publish=70-90", "expose=443", "publish=90/udp"):
+        assert minidock("ps", "--filter", ports, "--format", "{{.Names}}").stdout == "web\n"
+    for ports in ("publish=8080", "publish=443", "expose=91/tcp", "is-task=true"):
+        assert minidock("ps", "-q", "--filter", ports).stdout == ""
     assert minidock("port", "web").stdout.splitlines() == [
         "80/tcp -> 0.0.0.0:8080",
         "80/tcp -> [::]:8080",

@@ -132,6 +132,12 @@ def test_what_a_build_may_be_told(client: Any) -> None:
         assert sum("Using cache" in line for line in lines) == hits
 
 
+def test_a_dockerfile_that_is_none(client: Any) -> None:
+    with pytest.raises(docker.errors.APIError) as caught:
+        build(client, "FROM busybox\nBAD x\n")
+    assert (caught.value.status_code, "unknown instruction: BAD" in str(caught.value)) == (400, True)
+
+
 def test_archives(client: Any) -> None:
     container = client.containers.create("busybox", ["true"])
     blocks, found = container.get_archive("/etc/passwd")
