@@ -1,10 +1,13 @@
 """The course images, made on this machine from Debian packages: busybox, hello-world, debian, httpd.
 
-    images.py build LAYOUT          write them all as an OCI image layout
-    images.py push LAYOUT ADDRESS   push them to the registry at 127.0.0.1:PORT as library/…
-    images.py recipe                print the hash of everything that decides their content
+    images.py build DIRECTORY                   write the first three as an OCI layout, DIRECTORY/layout
+    images.py push DIRECTORY ADDRESS            push them to the registry at 127.0.0.1:PORT as library/…
+    images.py httpd DIRECTORY ADDRESS MINIDOCK  build setup/httpd on that debian by MINIDOCK, and push it
+    images.py recipe                            print the hash of everything that decides their content
 
-Needs root, busybox-static and mmdebstrap; the packages come from the mirror that this machine uses.
+The first three have nothing to be built from: busybox and hello-world are one program each (the second for
+two architectures), debian is what mmdebstrap installs. Needs root, busybox-static and mmdebstrap; the
+packages come from the mirror that this machine uses.
 """
 
 from __future__ import annotations
@@ -24,6 +27,7 @@ from typing import Any
 from oci import Descriptor, Image, Layer, Layout, Target, difference, directory, file, link, scan
 
 SUITE = os.environ.get("MINIDOCK_SUITE", "bookworm")
+HTTPD = Path(__file__).with_name("httpd")
 EPOCH = 1767225600  # 2026-01-01: the time in every image, so that each machine makes the same bytes
 PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 VERSIONS = {"bookworm": "12", "trixie": "13"}
@@ -150,55 +154,16 @@ def hello_world(layout: Layout) -> dict[str, Descriptor]:
     return {"library/hello-world:latest": index, "library/hello-world:linux": index}
 
 
-# ── debian and httpd: one bootstrap, a layer taken at each stage ─────────────────────────────────────
-
-HTTPD_CONF = """\
-# A small Apache configuration in the shape of the official httpd image.
-ServerRoot "/usr/local/apache2"
-ServerName localhost
-Listen 80
-PidFile /run/httpd.pid
-User www-data
-Group www-data
-
-LoadModule mpm_event_module /usr/lib/apache2/modules/mod_mpm_event.so
-LoadModule authz_core_module /usr/lib/apache2/modules/mod_authz_core.so
-LoadModule dir_module /usr/lib/apache2/modules/mod_dir.so
-LoadModule mime_module /usr/lib/apache2/modules/mod_mime.so
-LoadModule autoindex_module /usr/lib/apache2/modules/mod_autoindex.so
-LoadModule status_module /usr/lib/apache2/modules/mod_status.so
-
-# A container has few clients and little memory.
-StartServers 1
-ThreadsPerChild 25
-
-TypesConfig /etc/mime.types
-DirectoryIndex index.html
-DocumentRoot "/usr/local/apache2/htdocs"
-<Directory "/usr/local/apache2/htdocs">
-    Options Indexes FollowSymLinks
-    Require all granted
-</Directory>
-
-# The log of a container is what it writes to its standard streams.
-LogFormat "%h %l %u %t \\"%r\\" %>s %b" common
-ErrorLog /proc/self/fd/2
-CustomLog /proc/self/fd/1 common
-"""
-HTTPD_FOREGROUND = """\
-#!/bin/sh
-set -e
-# A pid file left by a container that was killed would stop Apache from starting again.
-rm -f /run/httpd.pid
-exec httpd -DFOREGROUND "$@"
-"""
-IT_WORKS = "<html><body><h1>It works!</h1></body></html>\n"
+# ── debian: a bootstrap, a layer taken at each stage ─────────────────────────────────────────────────
 
 
-def debian_and_httpd(layout: Layout, work: Path) -> dict[str, Descriptor]:
+def debian(layout: Layout, work: Path, packages: Path) -> dict[str, Descriptor]:
+    """Make debian, and download what the httpd of setup/httpd installs on it into *packages*."""
     mirror = debian_mirror()
     hook = f"{shlex.quote(sys.executable)} {shlex.quote(__file__)} stage {shlex.quote(str(work))}"
-    install = 'apt-get install -yqq --no-install-recommends -oDPkg::Chroot-Directory="$1"'
+    install = "APT_CONFIG=$MMDEBSTRAP_APT_CONFIG apt-get install -yqq --no-install-recommends"
+    install += ' -oDPkg::Chroot-Directory="$1"'
+    download = f"--download-only -oDir::Cache::archives={shlex.quote(str(packages))}"
     subprocess.run(
         [
             "mmdebstrap", "--variant=minbase", "--mode=root", "--quiet", f"--keyring={keyring()}",
@@ -207,20 +172,17 @@ def debian_and_httpd(layout: Layout, work: Path) -> dict[str, Descriptor]:
             "--dpkgopt=path-exclude=/usr/share/man/*", "--dpkgopt=path-exclude=/usr/share/locale/*",
             "--dpkgopt=path-exclude=/usr/share/doc/*", "--dpkgopt=path-include=/usr/share/doc/*/copyright",
             f"--customize-hook={hook} base \"$1\"",
-            f"--customize-hook=APT_CONFIG=$MMDEBSTRAP_APT_CONFIG {install} python3 >&2",
+            f"--customize-hook={install} python3 >&2",
             f"--customize-hook={hook} python \"$1\"",
-            f"--customize-hook=APT_CONFIG=$MMDEBSTRAP_APT_CONFIG {install} apache2-bin media-types >&2",
-            f"--customize-hook={hook} apache \"$1\"",
+            f"--customize-hook={install} {download} apache2-bin media-types >&2",
             SUITE, "/dev/null", mirror,
         ],
         check=True,
         env=os.environ | {"SOURCE_DATE_EPOCH": str(EPOCH), "DEBIAN_FRONTEND": "noninteractive"},
         stdin=subprocess.DEVNULL,
     )  # fmt: skip
-    base, python, apache = (
-        Layer(**json.loads((work / f"{stage}.json").read_text())) for stage in ("base", "python", "apache")
-    )
-    debian = Image(
+    base, python = (Layer(**json.loads((work / f"{stage}.json").read_text())) for stage in ("base", "python"))
+    image = Image(
         architecture(),
         {"Env": [PATH], "Cmd": ["bash"]},
         [base, python],
@@ -230,43 +192,9 @@ def debian_and_httpd(layout: Layout, work: Path) -> dict[str, Descriptor]:
             ("RUN apt-get install -y --no-install-recommends python3", True),
         ],
     )
-    httpd = Image(
-        architecture(),
-        {
-            "Env": [f"PATH=/usr/local/apache2/bin:{PATH[5:]}", "HTTPD_PREFIX=/usr/local/apache2"],
-            "Cmd": ["httpd-foreground"],
-            "ExposedPorts": {"80/tcp": {}},
-            "StopSignal": "SIGWINCH",
-            "WorkingDir": "/usr/local/apache2",
-        },
-        [base, python, apache, layout.add_layer(httpd_files())],
-        [
-            *debian.history,
-            ("ENV HTTPD_PREFIX=/usr/local/apache2", False),
-            ("WORKDIR /usr/local/apache2", False),
-            ("RUN apt-get install -y --no-install-recommends apache2-bin media-types", True),
-            ("COPY httpd-foreground conf htdocs /usr/local/ # our own configuration", True),
-            ("STOPSIGNAL SIGWINCH", False),
-            ("EXPOSE 80/tcp", False),
-            ('CMD ["httpd-foreground"]', False),
-        ],
-    )
-    debian_image, httpd_image = layout.add_image(debian), layout.add_image(httpd)
+    descriptor = layout.add_image(image)
     tags = ["latest", SUITE, *([VERSIONS[SUITE]] if SUITE in VERSIONS else [])]
-    names = {f"library/debian:{tag}": debian_image for tag in tags}
-    return names | {"library/httpd:latest": httpd_image, "library/httpd:2.4": httpd_image}
-
-
-def httpd_files() -> Iterator[Any]:
-    for name in ("", "/bin", "/conf", "/htdocs", "/logs"):
-        yield directory(f"usr/local/apache2{name}")
-    yield link("usr/local/apache2/bin/httpd", "/usr/sbin/apache2")
-    yield file("usr/local/apache2/conf/httpd.conf", HTTPD_CONF)
-    yield file("usr/local/apache2/htdocs/index.html", IT_WORKS)
-    # The program looks for its configuration where Debian puts it.
-    yield directory("etc/apache2")
-    yield link("etc/apache2/apache2.conf", "/usr/local/apache2/conf/httpd.conf")
-    yield file("usr/local/bin/httpd-foreground", HTTPD_FOREGROUND, 0o755)
+    return {f"library/debian:{tag}": descriptor for tag in tags}
 
 
 def take_stage(work: Path, stage: str, root: Path) -> None:
@@ -309,30 +237,49 @@ def keyring() -> str:
 
 
 def build(target: Path) -> None:
-    """Write all course images as an OCI layout into *target*, which appears whole or not at all."""
+    """Write the layout, and the context of httpd with its packages, into *target*: whole, or not at all."""
     work = target.with_name(f"{target.name}.work")
-    shutil.rmtree(work, ignore_errors=True)
-    work.mkdir(parents=True)
+    for leftover in (work, target):
+        shutil.rmtree(leftover, ignore_errors=True)
+    shutil.copytree(HTTPD, work / "httpd")
+    (work / "httpd/packages/partial").mkdir(parents=True)
     layout = Layout(work / "layout", EPOCH)
-    names = busybox(layout) | hello_world(layout) | debian_and_httpd(layout, work)
-    layout.name(names)
-    shutil.rmtree(target, ignore_errors=True)
-    (work / "layout").rename(target)
-    shutil.rmtree(work)
+    layout.name(busybox(layout) | hello_world(layout) | debian(layout, work, work / "httpd/packages"))
+    work.rename(target)
 
 
 def push(source: Path, address: str) -> None:
-    layout = Layout(source, EPOCH)
-    for descriptor in json.loads((source / "index.json").read_bytes())["manifests"]:
+    layout = Layout(source / "layout", EPOCH)
+    for descriptor in json.loads((layout.directory / "index.json").read_bytes())["manifests"]:
         name, _, tag = descriptor["annotations"]["org.opencontainers.image.ref.name"].rpartition(":")
         Target(address).push(layout, name, tag, descriptor)
         print(f"  {address}/{name}:{tag}")
 
 
+def build_httpd(source: Path, address: str, command: str) -> None:
+    """``minidock build`` and ``push``, with a state root of their own that goes again."""
+    base = f"{address}/library/debian"
+    names = [f"{address}/library/httpd:{tag}" for tag in ("latest", "2.4")]
+
+    def minidock(*words: str | Path) -> None:
+        environment = os.environ | {"SOURCE_DATE_EPOCH": str(EPOCH)}
+        subprocess.run([command, "--root", source / "root", *words], check=True, env=environment)
+
+    try:
+        minidock("pull", "--quiet", base)
+        minidock("tag", base, "debian")
+        tags = [word for name in names for word in ("--tag", name)]
+        minidock("build", "--network", "none", "--progress", "plain", *tags, source / "httpd")
+        for name in names:
+            minidock("push", "--quiet", name)
+    finally:
+        minidock("reset", "--yes")
+
+
 def recipe() -> str:
     """Changes when these scripts, the suite or busybox's version do: the images are made again then."""
     digest = hashlib.sha256()
-    for source in (Path(__file__), Path(__file__).with_name("oci.py")):
+    for source in (Path(__file__), Path(__file__).with_name("oci.py"), *sorted(HTTPD.iterdir())):
         digest.update(source.read_bytes())
     busybox_version = ["dpkg-query", "--showformat=${Version}", "--show", "busybox-static"]
     digest.update(subprocess.run(busybox_version, capture_output=True, check=False).stdout)
@@ -342,10 +289,12 @@ def recipe() -> str:
 
 def main(arguments: list[str]) -> int:
     match arguments:
-        case ["build", layout]:
-            build(Path(layout).absolute())
-        case ["push", layout, address]:
-            push(Path(layout).absolute(), address)
+        case ["build", directory]:
+            build(Path(directory).absolute())
+        case ["push", directory, address]:
+            push(Path(directory).absolute(), address)
+        case ["httpd", directory, address, command]:
+            build_httpd(Path(directory).absolute(), address, command)
         case ["recipe"]:
             print(recipe())
         case ["stage", work, stage, root]:

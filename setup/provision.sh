@@ -150,7 +150,7 @@ step_group() {
 
 step_registry() {
     "$setup/registry.sh" start
-    "$setup/registry.sh" seed
+    "$setup/registry.sh" seed "$venv/bin/minidock"
 }
 
 step_config() {

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # The course's registry: Debian's docker-registry on loopback, filled with images made on this machine.
-#   registry.sh start | stop | status | seed | address
+#   registry.sh start | stop | status | seed MINIDOCK | address
 # Data, configuration, log and pid file are in /var/lib/minidock-registry. Under systemd it is a service
 # (minidock-registry.service), elsewhere a background process.
 set -euo pipefail
@@ -130,7 +130,7 @@ status() {
 }
 
 seed() {
-    local recipe layout=$home/layout
+    local engine=$1 recipe work=$home/images
     recipe=$(/usr/bin/python3 -B "$setup/images.py" recipe)
     if [ "$(cat "$home/seeded" 2>/dev/null)" = "$recipe" ]; then
         say "holds the course images: $(images)"
@@ -138,18 +138,22 @@ seed() {
     fi
     say "making the course images from Debian packages (half a minute)"
     local log=$home/images.log
-    if ! /usr/bin/python3 -B "$setup/images.py" build "$layout" >"$log" 2>&1 ||
-        ! /usr/bin/python3 -B "$setup/images.py" push "$layout" "127.0.0.1:$port" >>"$log" 2>&1; then
+    if ! {
+        /usr/bin/python3 -B "$setup/images.py" build "$work" &&
+            /usr/bin/python3 -B "$setup/images.py" push "$work" "127.0.0.1:$port" &&
+            /usr/bin/python3 -B "$setup/images.py" httpd "$work" "127.0.0.1:$port" "$engine"
+    } >"$log" 2>&1; then
         tail -n 20 "$log" >&2
         fail "the course images could not be made" "The last messages are above, all of them in $log."
     fi
-    rm -rf "$layout" # the registry has it all now
+    rm -rf "$work" # the registry has it all now
     echo "$recipe" >"$home/seeded"
     say "holds the course images: $(images)"
 }
 
 case ${1:-} in
-start | stop | status | seed) "$1" ;;
+start | stop | status) "$1" ;;
+seed) seed "${2:?which minidock}" ;;
 address) echo "127.0.0.1:$port" ;;
 *)
     sed -n '2,5p' "${BASH_SOURCE[0]}" >&2

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from minidock import trace
-from minidock.build import cache, parser, squash, stages
+from minidock.build import cache, parser, stages
 from minidock.build.context import open_context
 from minidock.build.draft import Draft
 from minidock.build.events import ImageWritten, Note, OnEvent
@@ -123,7 +123,11 @@ class _Building:
             names = " ".join(sorted(self._missing))
             text = f"[Warning] One or more build-args [{names}] were not consumed"
             self._shop.tell(Note(text, warning=True))
-        return squash.squash(self._shop, self._base(), draft) if self._shop.options.squash else draft
+        if not self._shop.options.squash:
+            return draft
+        from minidock.build import squash
+
+        return squash.squash(self._shop, self._base(), draft)
 
     def _base(self) -> Draft:
         """What --squash leaves alone: the image that the target's first stage is made from."""

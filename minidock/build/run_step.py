@@ -21,7 +21,7 @@ from minidock.build.events import ContainerEnded, ContainerMade, LayerMade, Outp
 from minidock.build.instructions import Run
 from minidock.build.run_mounts import Planned
 from minidock.build.workshop import Stopped, Workshop
-from minidock.containers import lifecycle, timestamps, wiring
+from minidock.containers import timestamps, wiring
 from minidock.containers.spec import Namespaces, Spec
 from minidock.containers.state import Container
 from minidock.containers.streams import Streams
@@ -76,7 +76,7 @@ def run(
 
     Raises CommandFailed, MinidockError when the container cannot start. The container is gone afterwards.
     """
-    from minidock.containers import shim  # not before a container is needed: it takes 30 ms
+    from minidock.containers import lifecycle, shim  # not before a container is needed: 40 ms
 
     shim.get_ready()  # the shims of all RUNs are forked from here: what is imported now, none of them imports
     options, settings = shop.options, draft.settings
@@ -129,6 +129,8 @@ def run(
 
 def _execute(shop: Workshop, stage: str, container: Container) -> int:
     """Run the container to its end; returns its exit code."""
+    from minidock.containers import lifecycle
+
     streams = Streams(
         stdin=None,
         stdout=lambda data: shop.tell(Output(stage, 1, data)),

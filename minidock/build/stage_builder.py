@@ -189,6 +189,11 @@ class StageBuilder:
     # --- those that change files -----------------------------------------------------------------
 
     def _run(self, instruction: Run) -> Planned:
+        if instruction.security == "insecure":
+            raise InvalidInput(
+                "RUN --security=insecure is not allowed: no build gives its containers the host",
+                hint="What needs it can be done in a container (minidock run --privileged) and committed.",
+            )
         before = self.draft.settings
         shown, environment = self.variables.for_run(before.get("Env") or [])
         wanted = run_step.command(instruction, settings.shell(before))

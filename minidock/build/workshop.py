@@ -22,7 +22,7 @@ from minidock.build.draft import Draft, Step
 from minidock.build.events import Event, OnEvent
 from minidock.build.options import Options
 from minidock.build.view import View
-from minidock.containers import lifecycle, timestamps
+from minidock.containers import timestamps
 from minidock.containers.state import Container
 from minidock.errors import MinidockError
 from minidock.images import layer as layers
@@ -167,6 +167,8 @@ class Workshop:
     @contextmanager
     def alive(self, container: Container) -> Iterator[None]:
         """*container* runs in this block; afterwards nothing of it is left."""
+        from minidock.containers import lifecycle  # a build that finds all in the cache runs none
+
         with self._guard:
             self._running.append(container)
         try:
@@ -180,6 +182,8 @@ class Workshop:
 
     def stop(self) -> None:
         """Give the build up: kill what runs, and let no stage begin another step."""
+        from minidock.containers import lifecycle
+
         self.stopped = True
         with self._guard:
             running = list(self._running)

@@ -6,7 +6,7 @@ import contextlib
 from pathlib import Path
 
 from minidock import files
-from minidock.containers import forwarding
+from minidock.containers import forwarding, ipam
 from minidock.containers import networks as stored
 from minidock.containers.networks import Network
 from minidock.containers.wiring import PREDEFINED
@@ -27,6 +27,7 @@ def put_up(root: Path, networks: dict[str, Network], network: Network, door: Net
         if found.kind != "bridge":
             raise MinidockError(f"{network.bridge}: an interface with this name exists, and is no bridge")
         net.remove_link(door, found.index)
+    ipam.make_room(root, networks, network)
     changes = forwarding.note(root, net.links(door), ipv6=network.ipv6)
     stored.filter_packets(root, networks)
     forwarding.switch_on(changes)  # not before there are walls

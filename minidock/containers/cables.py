@@ -76,11 +76,12 @@ class Cables:
             raise NotFound(f"network {attachment.network} not found", hint="minidock network ls shows all.")
         bridges.put_up(container.root, known, network, door)
         name = container.spec.name
-        cable, aliases = f"veth{os.urandom(4).hex()[:7]}", list(attachment.aliases)
-        endpoint = Endpoint(os.urandom(32).hex(), name, cable=cable, inside=inside, aliases=aliases)
+        endpoint = Endpoint(os.urandom(32).hex(), name, inside=inside, aliases=list(attachment.aliases))
+        endpoint.cable, endpoint.links = f"veth{os.urandom(4).hex()[:7]}", list(attachment.links)
         ipam.allocate(network, endpoint, attachment)
         endpoint.mac = attachment.mac or bridges.mac_of(endpoint.ip)
         network.endpoints[container.id] = endpoint
+        links.tell(container, network)
         return network, endpoint
 
     def _choose_gateway(self, places: list[Place], known: dict[str, Network]) -> None:

@@ -182,11 +182,40 @@ def _checked(block: Block, wanted: Subnet) -> Block:
     return block
 
 
+def make_room(root: Path, networks: dict[str, Network], network: Network) -> None:
+    """Look whether the subnets of *network* are still free, whose bridge is about to be made again.
+
+    While it was down, somebody else may have begun to use them. Then it gets another, unless the user chose
+    it: two bridges with one address would both be deaf. Raises Conflict then. The lock is held.
+    """
+    routed = _routed()
+    lost = [
+        block
+        for block in network.blocks
+        if any(subnets.subnet(block.subnet).overlaps(other) for other in routed)
+    ]
+    if not lost:
+        return
+    if network.endpoints or any(block.asked or block.is_ipv6 for block in lost):
+        raise Conflict(
+            f"network {network.name}: its subnet {lost[0].subnet} is in use elsewhere on this machine now",
+            hint="See ip route. Free it there, or make the network again with another --subnet.",
+        )
+    kept = [block for block in network.blocks if block not in lost]
+    network.blocks = [_block(subnets.choose(_taken(networks))), *kept]
+    save(root, network, sync=True)
+
+
 def _taken(networks: dict[str, Network]) -> list[Subnet]:
     """The subnets in use: of our networks, and of whatever else this machine has a route to."""
-    taken = [subnets.subnet(block.subnet) for network in networks.values() for block in network.blocks]
+    ours = [subnets.subnet(block.subnet) for network in networks.values() for block in network.blocks]
+    return ours + _routed()
+
+
+def _routed() -> list[Subnet]:
     with Netlink() as door:
-        for destination, prefix, _, _ in net.routes(door):
-            if prefix:  # the default route leads everywhere
-                taken.append(subnets.subnet(f"{destination}/{prefix}"))
-    return taken
+        return [
+            subnets.subnet(f"{destination}/{prefix}")
+            for destination, prefix, _, _ in net.routes(door)
+            if prefix  # the default route leads everywhere
+        ]

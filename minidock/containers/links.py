@@ -1,13 +1,15 @@
 """``--link`` in the default network, as of old: names by lines in /etc/hosts, addresses in the environment.
 
-Nothing resolves names there, so what a container is to know of another it is told when it starts. In
-networks of one's own the name server answers instead, at any time (nameserver.py).
+Nothing resolves names there, so what a container is to know of another it is told when it starts, and
+the address again when the other one starts anew. In networks of one's own the name server answers instead,
+at any time (nameserver.py).
 
 Source: Docker, "Legacy container links"; moby, daemon/links/links.go.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
@@ -17,6 +19,7 @@ from minidock.containers.state import Container
 from minidock.containers.wiring import DEFAULT
 from minidock.errors import Conflict
 
+_LARGEST = 1 << 20  # bytes of a hosts file that is still one; its container may write what it likes
 _OWN = ("HOME", "PATH")  # variables that each container has for itself
 
 
@@ -63,6 +66,19 @@ def environment(container: Container) -> list[str]:
         own = (entry.partition("=") for entry in spec.environment)
         found += [f"{head}_ENV_{name}={value}" for name, _, value in own if name not in _OWN]
     return found
+
+
+def tell(container: Container, network: Network) -> None:
+    """Correct /etc/hosts of those that are linked to *container*, which has a new place in *network*."""
+    address = network.endpoints[container.id].ip.encode()
+    for identifier, endpoint in network.endpoints.items() if network.name == DEFAULT else ():
+        for link in endpoint.links:
+            target, _, alias = link.partition(":")
+            file = container.root / "containers" / identifier / "hosts"
+            if target == container.id and file.exists() and file.stat().st_size < _LARGEST:
+                line = re.compile(rf"^\S+(?=\t{re.escape(alias)} {target[:12]} )".encode(), re.MULTILINE)
+                # Into the same file: what the container sees is bound to it.
+                file.write_bytes(line.sub(address, file.read_bytes()))
 
 
 def _linked(container: Container, known: Iterable[Network]) -> Iterator[Linked]:

@@ -29,7 +29,7 @@ def open_for(bridge: str) -> None:
                     _run(program, "-w", "-I", chain, direction, bridge, "-j", "ACCEPT")
     if _firewalld():
         with request("firewall-cmd", zone="trusted", interface=bridge):
-            _run("firewall-cmd", "--zone=trusted", f"--add-interface={bridge}")
+            _trust("add", bridge)
 
 
 def close_for(bridge: str) -> None:
@@ -41,7 +41,7 @@ def close_for(bridge: str) -> None:
                 if f"-A {chain} {direction} {bridge} -j ACCEPT" in rules:
                     _run(program, "-w", "-D", chain, direction, bridge, "-j", "ACCEPT")
     if _firewalld():
-        _run("firewall-cmd", "--zone=trusted", f"--remove-interface={bridge}")
+        _trust("remove", bridge)
 
 
 def drops_forwarded() -> str | None:
@@ -60,7 +60,14 @@ def _chain(program: str) -> str | None:
 
 
 def _firewalld() -> bool:
-    return os.path.exists("/run/dbus/system_bus_socket") and _run("firewall-cmd", "--state")[0] == 0
+    bus = os.environ.get("DBUS_SYSTEM_BUS_ADDRESS", "unix:path=/run/dbus/system_bus_socket")
+    return os.path.exists(bus.removeprefix("unix:path=")) and _run("firewall-cmd", "--state")[0] == 0
+
+
+def _trust(change: str, bridge: str) -> None:
+    """In what firewalld does now, and in what it reads at a reload, which forgets all else."""
+    for when in ([], ["--permanent"]):
+        _run("firewall-cmd", *when, "--zone=trusted", f"--{change}-interface={bridge}")
 
 
 def _path(program: str) -> str | None:

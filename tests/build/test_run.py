@@ -40,6 +40,11 @@ def test_a_script_of_its_own_leaves_no_trace(project):
     assert layers(project) == 0
 
 
+def test_no_build_gives_its_containers_the_host(project):
+    said = project.refused("FROM busybox\nRUN --security=insecure true\n")
+    assert "Dockerfile:2: RUN --security=insecure is not allowed" in said
+
+
 # ── mounts ───────────────────────────────────────────────────────────────────────────────────────────
 
 

@@ -74,6 +74,23 @@ def test_addresses_are_given_again_but_never_twice(lan):
     assert [lan.endpoint(each).ip for each in (third, fourth)] == ["172.17.0.2", "172.17.0.4"]
 
 
+def test_a_bridge_that_comes_back_finds_its_subnet_taken(lan):
+    """As after a boot, when another engine was quicker."""
+    lan.network_create("chosen", subnet=["10.9.0.0/24"])
+    lan.start("true")
+    for network in networks.load(lan.root).values():
+        if network.bridge:
+            ip("link", "del", network.bridge)
+    ip("link", "add", "other", "type", "bridge")
+    for address in ("172.17.0.1/16", "10.9.0.1/24"):
+        ip("addr", "add", address, "dev", "other")
+    ip("link", "set", "other", "up")
+    container = lan.start("sleep", "1000")
+    assert lan.endpoint(container).ip == "172.18.0.2"
+    with pytest.raises(Conflict, match=r"network chosen: its subnet 10\.9\.0\.0/24 is in use elsewhere"):
+        lan.start("sleep", "1000", network="chosen")
+
+
 def test_networks_avoid_the_routes_of_the_host(lan):
     ip("link", "add", "other", "type", "bridge")
     ip("addr", "add", "172.17.5.1/24", "dev", "other")
@@ -210,6 +227,14 @@ def test_the_default_network_has_no_names_but_links(lan):
         lan.unlink("web/my-db")
     lifecycle.stop(db, timeout=0)
     assert lan.box.exec(linked, "true").code == 0
+    lan.start("sleep", "1000")  # takes the address
+    lifecycle.start(db)
+    assert lan.endpoint(db).ip != address
+    assert (
+        f"{lan.endpoint(db).ip}\tdb {db.id[:12]} database" in lan.box.exec(linked, "cat", "/etc/hosts").text
+    )
+    assert lan.box.exec(linked, "ping", "-c", "1", "-W", "5", "db").code == 0
+    lifecycle.stop(db, timeout=0)
     alone = lan.box.create("true", **lan.wishes(link=["database:db"]))
     with pytest.raises(Conflict, match="Cannot link to a non running container"):
         lifecycle.start(alone)
@@ -436,7 +461,7 @@ def reached(pid: int, address: str) -> bool:
 
 
 @pytest.mark.vm
-def test_the_host_does_not_become_a_router_between_its_other_networks(lan):
+def test_the_host_does_not_become_a_router_between_its_other_networks(lan, until):
     """Containers need ip_forward, which is for the whole machine: so what it would open stays shut."""
     with routed(("wan", "198.51.100"), ("office", "203.0.113")) as (wan, office):
         assert not reached(wan, "203.0.113.2")
@@ -448,17 +473,17 @@ def test_the_host_does_not_become_a_router_between_its_other_networks(lan):
             assert lan.box.exec(web, "ping", "-c", "1", "-W", "5", f"{net}.2").code == 0
         # What is made afterwards (another engine's bridge, say) is for who made it to keep shut.
         with routed(("late", "192.0.2")):
-            assert reached(wan, "192.0.2.2")
+            until(lambda: reached(wan, "192.0.2.2"), "the way to the late network is open")
         leftovers.reset(lan.root)
         assert not reached(wan, "203.0.113.2")
 
 
-def test_a_host_that_was_a_router_stays_one(lan):
+def test_a_host_that_was_a_router_stays_one(lan, until):
     with routed(("wan", "198.51.100"), ("office", "203.0.113")) as (wan, _):
         with open("/proc/sys/net/ipv4/ip_forward", "w") as file:
             file.write("1")
         lan.web()
-        assert reached(wan, "203.0.113.2")
+        until(lambda: reached(wan, "203.0.113.2"), "the way is open")
 
 
 def test_an_internal_network_has_no_way_out(lan):
@@ -512,6 +537,57 @@ def test_beside_a_firewall_that_drops_what_is_forwarded(lan):
         rules = subprocess.run(["iptables", "-S"], capture_output=True, text=True, check=True).stdout
         assert bridge not in rules
         assert "-P FORWARD DROP" in rules
+
+
+BUS = """
+<busconfig>
+  <type>system</type>
+  <listen>unix:path={path}</listen>
+  <policy context="default">
+    <allow own="*"/><allow send_destination="*"/><allow receive_sender="*"/>
+  </policy>
+</busconfig>
+"""
+
+
+@pytest.fixture
+def firewalld(tmp_path, monkeypatch, until):
+    """A firewalld of this test's own, with a bus of its own: all that it changes is in this network."""
+    path, configuration = tmp_path / "bus", tmp_path / "bus.conf"
+    configuration.write_text(BUS.format(path=path))
+    monkeypatch.setenv("DBUS_SYSTEM_BUS_ADDRESS", f"unix:path={path}")
+    (tmp_path / "etc").mkdir()
+    commands = (
+        (["dbus-daemon", f"--config-file={configuration}", "--nofork", "--nopidfile"], path.exists),
+        (
+            ["firewalld", "--nofork", "--nopid", f"--system-config={tmp_path}/etc"],
+            lambda: subprocess.run(["firewall-cmd", "--state"], capture_output=True).returncode == 0,
+        ),
+    )
+    with contextlib.ExitStack() as running:
+        for command, ready in commands:
+            process = running.enter_context(subprocess.Popen(command, stderr=subprocess.DEVNULL))
+            running.callback(process.terminate)
+            until(ready, f"{command[0]} is ready")
+        yield lambda *words: subprocess.check_output(["firewall-cmd", *words], text=True)
+
+
+@pytest.mark.skipif(not os.path.exists("/usr/sbin/firewalld"), reason="firewalld is not installed")
+def test_beside_firewalld(lan, firewalld):
+    """It rejects what it does not know, and forgets at a reload what was not made permanent."""
+    with outside() as internet:
+        web = lan.web(publish=["8080:80"])
+        bridge = networks.load(lan.root)["bridge"].bridge
+        for _ in range(2):
+            asked = elsewhere(internet, "timeout 5 busybox wget -qO- http://198.51.100.1:8080/name")
+            assert asked.stdout.strip() == web.id[:12]
+            assert lan.box.exec(web, "ping", "-c", "1", "-W", "5", "198.51.100.2").code == 0
+            firewalld("--reload")
+            assert bridge in firewalld("--zone=trusted", "--list-interfaces")
+        lifecycle.remove(web, force=True)
+        leftovers.reset(lan.root)
+        for when in ([], ["--permanent"]):
+            assert bridge not in firewalld(*when, "--zone=trusted", "--list-interfaces")
 
 
 # ---- many at once, and the end --------------------------------------------------------------------------
