@@ -5,7 +5,6 @@ Source: Docker Engine API v1.44, POST /build, POST /build/prune.
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 from minidock.build_events import Event, ImageWritten
@@ -13,7 +12,7 @@ from minidock.build_page import Page
 from minidock.errors import InvalidInput
 from minidock.server.errors import BAD_REQUEST, Refused
 from minidock.server.plain import text
-from minidock.server.request import Request
+from minidock.server.request import Request, parsed
 from minidock.server.streams import Stream
 
 _RED = 91  # what RUN writes to its stderr, whether the client has a terminal or not
@@ -116,10 +115,7 @@ def _list(request: Request, name: str) -> list[Any]:
 
 
 def _value(request: Request, name: str, default: Any) -> Any:
-    try:
-        return json.loads(request.text(name) or "null") or default
-    except (ValueError, RecursionError):
-        raise InvalidInput(f"error reading {name}: not valid JSON") from None
+    return parsed(request.text(name, "null").encode() or b"null", f"error reading {name}") or default
 
 
 def prune(request: Request) -> Any:

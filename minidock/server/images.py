@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from minidock.engine import HUB
 from minidock.errors import InvalidInput
+from minidock.server.errors import Refused
 from minidock.server.plain import text, words
-from minidock.server.request import Reply, Request
+from minidock.server.request import Reply, Request, parsed
 from minidock.server.streams import Stream
 
 if TYPE_CHECKING:
@@ -92,8 +93,8 @@ def _login(request: Request) -> dict[str, Any] | None:
     """X-Registry-Auth: base64url of JSON, perhaps without its padding. Unreadable: nobody, as in Docker."""
     sent = request.headers.get("X-Registry-Auth", "")
     try:
-        value = json.loads(base64.urlsafe_b64decode(sent + "=" * (-len(sent) % 4)))
-    except (ValueError, RecursionError):
+        value = parsed(base64.urlsafe_b64decode(sent + "=" * (-len(sent) % 4)), "X-Registry-Auth")
+    except (ValueError, Refused):
         return None
     return value if isinstance(value, dict) else None
 

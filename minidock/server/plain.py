@@ -38,6 +38,8 @@ def flag(where: Json, key: str) -> bool:
 
 def number(where: Json, key: str) -> int | None:
     found: int | None = _typed(where, key, int, "a whole number", lambda: None)
+    if found is not None and not -(1 << 63) <= found < 1 << 63:
+        raise InvalidInput(f"invalid JSON: {key} must be a number of 64 bits")
     return found
 
 
