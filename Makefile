@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup lab demo test lint suite notebooks test-notebooks prove-notebooks fuzz torture oracle vm-test vm-notebooks vagrant-test bench count
+.PHONY: help setup lab demo test lint suite notebooks test-notebooks prove-notebooks fuzz torture oracle docker-py vm-test vm-notebooks vagrant-test bench count
 
 VENV := .venv/bin
 PYTEST := $(VENV)/python -m pytest
@@ -48,14 +48,17 @@ notebooks: ## execute every notebook again and keep what differs
 prove-notebooks: ## run every notebook twice in a row, last one first, in one world: none may fail
 	@setup/world.sh bash -c 'set -e; set -- $$(ls -r notebooks/*.ipynb labs/*/lab.ipynb); for _ in 1 2; do $(PYTEST) --nbval-lax --nbval-cell-timeout=120 -q "$$@"; done'
 
-fuzz: setup ## the fuzz tests, a thousand times longer than in `make test`
-	@MINIDOCK_LONG=1 $(PYTEST) -n 2 tests/test_fuzz_*.py
+fuzz: setup ## the fuzz tests, a thousand times longer than in `make test`; the API for ten minutes
+	@MINIDOCK_LONG=1 $(PYTEST) -n 2 tests/test_fuzz_*.py tests/server/test_fuzz_api.py
 
 torture: setup ## kill -9 and races, for minutes
 	@MINIDOCK_LONG=1 $(PYTEST) tests/test_torture_*.py
 
 oracle: setup ## docker, podman and skopeo judge our images and our behaviour (loud where they are missing)
 	@$(PYTEST) -n 2 --dist loadfile -m peer $(PYTEST_ARGS)
+
+docker-py: setup ## the tests of the docker SDK for Python that pass on dockerd (DOCKER_PY=DIR with its source)
+	@$(PYTEST) tests/server/test_docker_py.py $(PYTEST_ARGS)
 
 vm-test: setup ## boot a VM with cgroup v2 under QEMU and run the vm subset there (SUITE=bookworm)
 	@setup/vm/test.sh $(SUITE)

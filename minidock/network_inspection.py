@@ -60,9 +60,12 @@ def network_json(network: Network) -> Json:
 
 
 def _options(network: Network) -> dict[str, str]:
-    if network.driver != "bridge":
-        return {}
-    return {stored.BRIDGE_NAME: network.bridge, **network.options}
+    """As they were asked for: docker-compose refuses a network with an option that its file does not have.
+
+    Only of the network that nobody made does Docker name the bridge.
+    """
+    own = {stored.BRIDGE_NAME: network.bridge} if network.name == DEFAULT else {}
+    return {**own, **network.options}
 
 
 # ---- of a container -------------------------------------------------------------------------------------
@@ -100,15 +103,19 @@ def settings_json(container: Container) -> Json:
 def _endpoint_json(
     container: Container, attachment: Attachment, network: Network | None, endpoint: Endpoint | None
 ) -> Json:
-    wanted = {"IPv4Address": attachment.ip, "IPv6Address": attachment.ip6}
+    wanted: Json = {"IPv4Address": attachment.ip, "IPv6Address": attachment.ip6}
+    wanted["LinkLocalIPs"] = attachment.link_local
     names = [container.name, *attachment.aliases, container.id[:12]]
+    aliases = [*attachment.aliases, *([container.id[:12]] if endpoint else [])]
+    addresses = _addresses(network, endpoint)
     return {
         "IPAMConfig": {key: value for key, value in wanted.items() if value} or None,
         "Links": attachment.links or None,
-        "Aliases": [*attachment.aliases, container.id[:12]] if attachment.network != DEFAULT else None,
-        "DriverOpts": None,
+        "Aliases": aliases or None if attachment.network != DEFAULT else None,
+        "DriverOpts": attachment.driver_options or None,
         "NetworkID": network.id if network else "",
-        **_addresses(network, endpoint),
+        **addresses,
+        "MacAddress": addresses["MacAddress"] or attachment.mac,
         "DNSNames": list(dict.fromkeys(names)) if attachment.network != DEFAULT else None,
     }
 

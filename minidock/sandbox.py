@@ -205,6 +205,18 @@ def own_network() -> None:
     net.loopback_up()
 
 
+def leave_only(file: Path, scratch: Path) -> None:
+    """From here on *file*'s directory shows a copy of it, kept in the new *scratch*, and nothing else."""
+    import shutil
+
+    from minidock.kernel import syscalls
+
+    scratch.mkdir()
+    if file.is_file():
+        shutil.copy2(file, scratch)
+    syscalls.mount(scratch, file.parent, flags=syscalls.MS_BIND)
+
+
 def end_all_others() -> None:
     """As the sandbox's first process: end whatever else runs in it, and bury it."""
     if os.getpid() != 1:  # there, -1 would mean the whole machine

@@ -117,6 +117,13 @@ def cli_command() -> list[str]:
     return [sys.executable, "-I", "-c", f"{code}; sys.exit(main.main())"]
 
 
+def compose_v2() -> list[str] | None:
+    """The compose plugin, run on its own: as COMPOSE_V2 says, or where docker keeps its plugins."""
+    places = [os.environ.get("COMPOSE_V2", "")]
+    places += [f"/usr/{lib}/docker/cli-plugins/docker-compose" for lib in ("libexec", "lib", "local/lib")]
+    return next(([place] for place in places if place and os.access(place, os.X_OK)), None)
+
+
 def runner(command: list[str], environment: dict[str, str], *, checked: bool = True) -> Cli:
     """A function that runs *command* with more arguments, like the `minidock` fixture."""
 

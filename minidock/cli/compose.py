@@ -23,15 +23,17 @@ if TYPE_CHECKING:
 
 # verb of compose -> the module of minidock.cli that defines it
 VERBS = {
-    **dict.fromkeys(("up", "create", "down", "run", "build", "pull", "push"), "compose_making"),
+    **dict.fromkeys(("up", "create", "scale", "down", "run", "build", "pull", "push"), "compose_making"),
     **dict.fromkeys(
-        ("start", "stop", "restart", "kill", "pause", "unpause", "rm", "exec", "cp"), "compose_living"
+        ("start", "stop", "restart", "kill", "pause", "unpause", "wait", "rm", "exec", "cp"), "compose_living"
     ),
-    **dict.fromkeys(("ps", "logs", "top", "events", "images", "port", "ls"), "compose_looking"),
+    **dict.fromkeys(
+        ("ps", "logs", "top", "stats", "events", "images", "volumes", "port", "ls"), "compose_looking"
+    ),
     **dict.fromkeys(("config", "convert", "version"), "compose_config"),
 }
 # Verbs of docker compose that need more than an engine on one machine, or another tool.
-_MISSING = ("attach", "bridge", "commit", "export", "publish", "scale", "stats", "volumes", "wait", "watch")
+_MISSING = ("attach", "bridge", "commit", "export", "publish", "watch")
 
 FLAGS = (
     repeated("file", "f", "Compose configuration files"),

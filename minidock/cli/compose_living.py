@@ -1,9 +1,11 @@
-"""``minidock compose start stop restart kill pause unpause rm exec cp``: with containers that exist."""
+"""``minidock compose start stop restart kill pause unpause wait rm exec cp``: with containers that exist."""
 
 from __future__ import annotations
 
 import os
+import queue
 import sys
+import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -32,9 +34,7 @@ def start(session: Session, values: Values, services: list[str]) -> int:
 def _some(found: list[Member], services: list[str]) -> None:
     for name in services:
         if not any(each.service == name for each in found):
-            raise MinidockError(
-                f'service "{name}" has no container to start', hint=f"minidock compose up -d {name}"
-            )
+            raise MinidockError(f'service "{name}" has no container', hint=f"minidock compose up -d {name}")
 
 
 def _each(
@@ -103,6 +103,30 @@ def rm(session: Session, values: Values, services: list[str]) -> int:
     if confirmed(f"Going to remove {names}", values["force"]):
         down.remove(session.engine, found, session.report(), volumes=values["volumes"])
     return 0
+
+
+def wait(session: Session, values: Values, services: list[str]) -> int:
+    """Wait until they have ended; the exit code of the last. With --down-project the first ends all."""
+    found = session.members(services, oneoff=None)
+    _some(found, services)
+    ends: queue.Queue[tuple[Member, int]] = queue.Queue()
+    for each in found:
+        threading.Thread(target=_await, args=(session, each, ends), daemon=True).start()
+    code = 0
+    for _ in found:
+        member, code = ends.get()
+        print(f"exited with status code {code}: {member.name}", flush=True)
+        if values["down-project"]:
+            down.down(session.engine, session.name(), session.report())
+            break
+    return code
+
+
+def _await(session: Session, member: Member, ends: queue.Queue[tuple[Member, int]]) -> None:
+    try:
+        ends.put((member, session.engine.wait(member.id)))
+    except MinidockError:  # removed meanwhile
+        ends.put((member, 0))
 
 
 def exec_(session: Session, values: Values, arguments: list[str]) -> int:
@@ -176,6 +200,13 @@ COMMANDS = {
             boolean("stop", "s", "Stop the containers first, if required"),
             boolean("volumes", "v", "Remove their anonymous volumes too"),
         ),
+    ),
+    "wait": verb(
+        "wait SERVICE [SERVICE...] [OPTIONS]",
+        "Wait until containers have ended",
+        wait,
+        (boolean("down-project", help="Remove the project when the first of them has ended"),),
+        least=1,
     ),
     "exec": verb(
         "exec [OPTIONS] SERVICE COMMAND [ARG...]",

@@ -1,19 +1,18 @@
-"""``minidock compose ps logs top events images port ls``: what a project is doing."""
+"""``minidock compose ps logs top stats events images volumes port ls``: what a project is doing."""
 
 from __future__ import annotations
 
 import sys
-import threading
 from typing import Any
 
 from minidock.cli import inspecting, network, table
+from minidock.cli import stats as usage
 from minidock.cli.compose import Session, verb
 from minidock.cli.flags import Flag, UsageError, Values, boolean, integer, repeated
 from minidock.cli.ps import FORMAT, HEADINGS, row_of
 from minidock.compose import following, labels, members
-from minidock.compose.following import Page
+from minidock.compose.following import Follower, Page
 from minidock.engine import shown_time
-from minidock.errors import MinidockError
 
 _COLUMNS = ("Name", "Image", "Command", "Service", "RunningFor", "Status", "Ports")
 _OF_COMPOSE = {**HEADINGS, "Name": "NAME", "Service": "SERVICE", "Project": "PROJECT", "Health": "HEALTH"}
@@ -76,32 +75,17 @@ def logs(session: Session, values: Values, services: list[str]) -> int:
     )
     page.expect(following.short_name(each) for each in found)
     options = {
-        "follow": values["follow"],
         "tail": None if tail == "all" else int(tail),
         "since": values["since"],
         "until": values["until"],
     }
-    readable = [each for each in found if each.container.spec.log_driver != "none"]
-    if not values["follow"]:
-        for member in readable:
-            following.show(session.engine, member, page, **options)
+    if values["follow"]:
+        Follower(session.engine, page, **options).follow(session.name(), services, session.warn)
         return 0
-    threads = [
-        threading.Thread(target=_follow, args=(session, member, page, options), daemon=True)
-        for member in readable
-    ]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    for member in found:
+        if member.container.spec.log_driver != "none":
+            following.show(session.engine, member, page, follow=False, **options)
     return 0
-
-
-def _follow(session: Session, member: members.Member, page: Page, options: dict[str, Any]) -> None:
-    try:
-        following.show(session.engine, member, page, **options)
-    except MinidockError as error:
-        session.warn(error.message)
 
 
 def top(session: Session, values: Values, services: list[str]) -> int:
@@ -137,6 +121,37 @@ def events(session: Session, values: Values, services: list[str]) -> int:
         about = f"image={attributes.get('image', '')}, name={attributes.get('name', '')}"
         when = shown_time(event["timeNano"])
         print(f"{when} container {event['Action']} {event['Actor']['ID']} ({about})", flush=True)
+    return 0
+
+
+def stats(session: Session, values: Values, services: list[str]) -> int:
+    """What the containers use."""
+    found = [each for each in session.members(services) if values["all"] or each.running]
+    if not found:
+        table.show([], usage.HEADINGS, usage.COLUMNS, values["format"])
+        return 0
+    return usage.stats(session, values, [each.id for each in found])
+
+
+def volumes(session: Session, values: Values, services: list[str]) -> int:
+    """The volumes of the project, or those that some services use."""
+    name = session.name(services)
+    used = {
+        mount.source
+        for each in session.members(services, oneoff=None)
+        for mount in each.container.spec.mounts
+    }
+    rows = [
+        {"Driver": each["Driver"], "Name": each["Name"]}
+        for each in session.engine.volumes({"label": [f"{labels.PROJECT}={name}"]})
+        if not services or each["Name"] in used
+    ]
+    if values["quiet"]:
+        for row in rows:
+            print(row["Name"])
+        return 0
+    headings = {"Driver": "DRIVER", "Name": "VOLUME NAME"}
+    table.show(rows, headings, tuple(headings), values["format"])
     return 0
 
 
@@ -252,6 +267,23 @@ COMMANDS = {
         "List the images of the containers",
         images,
         (FORMAT, boolean("quiet", "q", "Only display IDs")),
+    ),
+    "stats": verb(
+        "stats [OPTIONS] [SERVICE...]",
+        "Display what the containers use, as a live stream",
+        stats,
+        (
+            boolean("all", "a", "Show stopped containers too"),
+            FORMAT,
+            boolean("no-stream", help="Only the first result"),
+            boolean("no-trunc", help="Don't truncate output"),
+        ),
+    ),
+    "volumes": verb(
+        "volumes [OPTIONS] [SERVICE...]",
+        "List volumes",
+        volumes,
+        (FORMAT, boolean("quiet", "q", "Only display names")),
     ),
     "port": verb(
         "port [OPTIONS] SERVICE PRIVATE_PORT",

@@ -1,4 +1,4 @@
-"""``minidock compose up create down run build pull push``: what makes and removes."""
+"""``minidock compose up create scale down run build pull push``: what makes and removes."""
 
 from __future__ import annotations
 
@@ -53,6 +53,16 @@ def create(session: Session, values: Values, services: list[str]) -> int:
     return 0
 
 
+def scale(session: Session, values: Values, arguments: list[str]) -> int:
+    """Bring services to a number of containers; the others stay as they are."""
+    wanted = dict(map(_scale, arguments))
+    project, report = session.project(list(wanted)), session.report()
+    plan = Plan(Wish(scale=wanted), alone=values["no-deps"])
+    chosen, maker = up.make(session.engine, project, project.chosen(wanted), report, plan)
+    up.start(session.engine, project, chosen, maker, report)
+    return 0
+
+
 def _plan(values: Values) -> Plan:
     if values["force-recreate"] and values["no-recreate"]:
         raise UsageError("--force-recreate and --no-recreate are incompatible", exit_code=1)
@@ -84,7 +94,7 @@ def _plan(values: Values) -> Plan:
 def _scale(text: str) -> tuple[str, int]:
     name, equals, count = text.partition("=")
     if not equals or not count.isdecimal():
-        raise UsageError(f"invalid --scale option {text!r}", hint="Write SERVICE=NUMBER.", exit_code=1)
+        raise UsageError(f"invalid scale {text!r}", hint="Write SERVICE=NUMBER.", exit_code=1)
     return name, int(count)
 
 
@@ -268,6 +278,13 @@ COMMANDS = {
     ),
     "create": verb(
         "create [OPTIONS] [SERVICE...]", "Create containers without starting them", create, _MAKING
+    ),
+    "scale": verb(
+        "scale SERVICE=NUMBER...",
+        "Change how many containers services have",
+        scale,
+        (boolean("no-deps", help="Don't start the services that those need"),),
+        least=1,
     ),
     "down": verb(
         "down [OPTIONS] [SERVICE...]",

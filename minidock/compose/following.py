@@ -6,12 +6,14 @@ import contextlib
 import queue
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TextIO
 
+from minidock.compose import labels, members
+from minidock.compose.interpolation import Warn
 from minidock.compose.members import Member
-from minidock.errors import MinidockError
+from minidock.errors import MinidockError, NotFound
 
 if TYPE_CHECKING:
     from minidock.engine import Engine
@@ -78,6 +80,57 @@ def show(engine: Engine, member: Member, page: Page, **options: Any) -> None:
     for left in rest.values():
         if left:
             page.lines(name, left)
+
+
+class Follower:
+    """`logs -f`: shows what containers write, also those that start later; *options* as of engine.logs."""
+
+    def __init__(self, engine: Engine, page: Page, **options: Any) -> None:
+        self._engine, self._page, self._options = engine, page, options
+        self._ends: queue.Queue[Member] = queue.Queue()
+        self._reading = set[str]()
+        self._read_until: dict[str, str] = {}  # of each container that was read already
+        self._lock = threading.Lock()
+
+    def follow(self, project: str, services: Collection[str], warn: Warn) -> None:
+        """Until nobody is left who could write."""
+        ready = threading.Event()
+        threading.Thread(target=self._watch, args=(project, services, warn, ready), daemon=True).start()
+        ready.wait()  # from here on nobody starts unseen
+        for member in members.find(self._engine, project, services):
+            self._begin(member, warn)
+        while self._reading:
+            member = self._ends.get()
+            with self._lock:
+                self._reading.discard(member.id)
+
+    def _watch(self, project: str, services: Collection[str], warn: Warn, ready: threading.Event) -> None:
+        filters = {"type": ["container"], "event": ["start"], "label": [f"{labels.PROJECT}={project}"]}
+        for event in self._engine.events(filters=filters, on_ready=ready.set):
+            for member in members.find(self._engine, project, services):
+                if member.id == event["Actor"]["ID"]:
+                    self._begin(member, warn)
+
+    def _begin(self, member: Member, warn: Warn) -> None:
+        with self._lock:
+            if member.id in self._reading or member.container.spec.log_driver == "none":
+                return
+            self._reading.add(member.id)
+        threading.Thread(target=self._read, args=(member, warn), daemon=True).start()
+
+    def _read(self, member: Member, warn: Warn) -> None:
+        options = dict(self._options)
+        if member.id in self._read_until:  # it was started again
+            options.update(tail=None, since=self._read_until[member.id])
+        try:
+            show(self._engine, member, self._page, follow=True, **options)
+        except NotFound:
+            pass
+        except MinidockError as error:
+            warn(error.message)
+        finally:
+            self._read_until[member.id] = f"{time.time():.9f}"
+            self._ends.put(member)
 
 
 class Audience:

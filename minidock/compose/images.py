@@ -6,6 +6,7 @@ import io
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
+import minidock
 from minidock import notation
 from minidock.compose import grants, labels, order
 from minidock.compose.model import Project
@@ -159,7 +160,7 @@ def _build(engine: Engine, project: Project, name: str, report: Report, asked: d
                     **{key: value or "" for key, value in (build.get("labels") or {}).items()},
                     labels.PROJECT: project.name,
                     labels.SERVICE: name,
-                    labels.VERSION: labels.of_resource(project, "", "")[labels.VERSION],
+                    labels.VERSION: minidock.__version__,
                 },
                 use_cache=not (asked.get("no_cache") or build.get("no_cache")),
                 cache_from=list(map(str, build.get("cache_from") or [])),

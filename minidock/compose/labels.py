@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import minidock
 from minidock.compose import reading
+from minidock.compose.reading import Map
 
 if TYPE_CHECKING:
     from minidock.compose.model import Project
@@ -49,9 +50,14 @@ def of_container(
     }
 
 
-def of_resource(project: Project, kind: str, key: str) -> dict[str, str]:
-    """The labels of a network or volume (*kind* is one of NETWORK and VOLUME)."""
-    return {PROJECT: project.name, kind: key, VERSION: minidock.__version__}
+def of_resource(project: Project, kind: str, key: str, entry: Map) -> dict[str, str]:
+    """The labels of a network or volume (*kind* is one of NETWORK and VOLUME), which *entry* describes."""
+    return {PROJECT: project.name, kind: key, HASH: _digest(entry), VERSION: minidock.__version__}
+
+
+def differs(known: dict[str, str], entry: Map) -> bool:
+    """Whether a network or volume with the labels *known* was made from another *entry*."""
+    return known.get(HASH, "") not in ("", _digest(entry))
 
 
 def config_hash(project: Project, name: str) -> str:
@@ -72,7 +78,11 @@ def config_hash(project: Project, name: str) -> str:
             grant["source"]: {**entries[grant["source"]], "value": _value(project, entries[grant["source"]])}
             for grant in service.get(section) or []
         }
-    text = json.dumps(reading.plain(around), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return _digest(around)
+
+
+def _digest(value: Any) -> str:
+    text = json.dumps(reading.plain(value), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return hashlib.sha256(text.encode()).hexdigest()
 
 

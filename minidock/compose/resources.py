@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import TYPE_CHECKING, Any
 
-from minidock.compose import labels
+from minidock.compose import creating, labels, members, order
+from minidock.compose.members import Member
 from minidock.compose.model import Project
 from minidock.compose.progress import Report
 from minidock.compose.reading import ComposeError, Map
-from minidock.errors import Conflict, NotFound
+from minidock.errors import Conflict, MinidockError, NotFound
 
 if TYPE_CHECKING:
     from minidock.engine import Engine
 
 
-def make(engine: Engine, project: Project, names: Iterable[str], report: Report) -> None:
-    """Make the networks and volumes that the services *names* use. Raises ComposeError."""
+def make(
+    engine: Engine, project: Project, names: Iterable[str], report: Report, *, anew: Collection[str] = ()
+) -> None:
+    """Make the networks and volumes that the services *names* use. Raises ComposeError.
+
+    A network that the file describes otherwise now is made anew; the containers of the services *anew*
+    will be, too, and started. A volume is not: it has data.
+    """
     networks, volumes = set[str](), set[str]()
     for name in names:
         service = project.services[name]
@@ -27,35 +34,76 @@ def make(engine: Engine, project: Project, names: Iterable[str], report: Report)
             if mount["type"] == "volume" and mount.get("source")
         )
     for key in sorted(networks):
-        _make_network(engine, project, key, report)
+        _settle_network(engine, project, key, anew, report)
     for key in sorted(volumes):
         _make_volume(engine, project, key, report)
 
 
-def _make_network(engine: Engine, project: Project, key: str, report: Report) -> None:
+def _settle_network(
+    engine: Engine, project: Project, key: str, anew: Collection[str], report: Report
+) -> None:
     network = project.networks[key]
     name = str(network["name"])
     existing = [each for each in engine.networks({"name": [name]}) if each["Name"] == name]
-    if existing:
-        owner = (existing[0].get("Labels") or {}).get(labels.PROJECT)
-        if not network.get("external") and owner not in (None, project.name):
-            raise ComposeError(
-                f"networks.{key}: the network {name} belongs to the project {owner}",
-                network.places.get("name"),
-                hint="Say external: true if it is meant.",
-            )
-        return
-    if network.get("external"):
+    if not existing and network.get("external"):
         raise ComposeError(
             f"networks.{key}: the network {name} is external, and does not exist",
             network.places.get("external"),
             hint=f"minidock network create {name}",
         )
-    report.step("Network", name, "Creating")
+    if not existing:
+        report.step("Network", name, "Creating")
+        _make_network(engine, project, key)
+        report.step("Network", name, "Created")
+        return
+    known = existing[0].get("Labels") or {}
+    if network.get("external"):
+        return
+    if known.get(labels.PROJECT) not in (None, project.name):
+        raise ComposeError(
+            f"networks.{key}: the network {name} belongs to the project {known[labels.PROJECT]}",
+            network.places.get("name"),
+            hint="Say external: true if it is meant.",
+        )
+    if labels.differs(known, network):
+        report.step("Network", name, "Recreate")
+        _renew_network(engine, project, key, anew, report)
+        report.step("Network", name, "Recreated")
+
+
+def _renew_network(engine: Engine, project: Project, key: str, anew: Collection[str], report: Report) -> None:
+    """Stop whoever is in the network, make it as the file says, and start again whoever is not in *anew*."""
+    name = str(project.networks[key]["name"])
+    inside = engine.network_inspect(name)["Containers"]
+    found = [each for each in members.find(engine, project.name, oneoff=None) if each.id in inside]
+    guests = [inside[each]["Name"] for each in set(inside) - {each.id for each in found}]
+    if guests:
+        raise ComposeError(
+            f"networks.{key}: the network {name} has changed, and others are in it: {', '.join(guests)}",
+            hint=f"minidock network disconnect {name} {guests[0]}",
+        )
+    order.at_once([_stopper(engine, each) for each in found])
+    engine.network_rm(name)
+    _make_network(engine, project, key)
+    for each in found:
+        if each.service in anew or each.oneoff:
+            continue
+        try:
+            engine.start(each.id)
+        except MinidockError as error:  # an address of the old network
+            report.warn(f"{each.name} does not run any more: {error.message}")
+
+
+def _stopper(engine: Engine, member: Member) -> Callable[[], None]:
+    return lambda: creating.stop(engine, member, None)
+
+
+def _make_network(engine: Engine, project: Project, key: str) -> None:
+    network = project.networks[key]
     pools = (network.get("ipam") or {}).get("config") or []
     options = {each: str(value) for each, value in (network.get("driver_opts") or {}).items()}
     engine.network_create(
-        name,
+        str(network["name"]),
         driver=str(network.get("driver") or "bridge"),
         subnet=[str(pool["subnet"]) for pool in pools if pool.get("subnet")],
         gateway=[str(pool["gateway"]) for pool in pools if pool.get("gateway")],
@@ -66,7 +114,6 @@ def _make_network(engine: Engine, project: Project, key: str, report: Report) ->
         options=options,
         labels=_labels(project, labels.NETWORK, key, network),
     )
-    report.step("Network", name, "Created")
 
 
 def _make_volume(engine: Engine, project: Project, key: str, report: Report) -> None:
@@ -77,10 +124,15 @@ def _make_volume(engine: Engine, project: Project, key: str, report: Report) -> 
     except NotFound:
         existing = None
     if existing is not None:
-        owner = (existing.get("Labels") or {}).get(labels.PROJECT)
-        if not volume.get("external") and owner != project.name:
+        known = existing.get("Labels") or {}
+        if not volume.get("external") and known.get(labels.PROJECT) != project.name:
             report.warn(
                 f"the volume {name} was not made by this project (external: true says that it is meant)"
+            )
+        elif not volume.get("external") and labels.differs(known, volume):
+            report.warn(
+                f"the volume {name} was made otherwise than the file says now, and keeps its data "
+                "(down -v removes it)"
             )
         return
     if volume.get("external"):
@@ -101,7 +153,7 @@ def _make_volume(engine: Engine, project: Project, key: str, report: Report) -> 
 
 def _labels(project: Project, kind: str, key: str, entry: Map) -> dict[str, str]:
     own = {each: value or "" for each, value in (entry.get("labels") or {}).items()}
-    return {**own, **labels.of_resource(project, kind, key)}
+    return {**own, **labels.of_resource(project, kind, key, entry)}
 
 
 def remove_networks(engine: Engine, name: str, report: Report) -> None:

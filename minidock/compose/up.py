@@ -45,7 +45,7 @@ def make(
     maker = Maker(engine, project, report, plan.wish)
     needed = [name for name in chosen if maker.scale_of(name) > 0]
     images.make_ready(engine, project, needed, report, build=plan.build, pull=plan.pull)
-    resources.make(engine, project, chosen, report)
+    resources.make(engine, project, chosen, report, anew=chosen)
     orphans(engine, project, report, remove=plan.remove_orphans)
     for name in set(chosen) - set(needed):
         for member in members.find(engine, project.name, [name]):

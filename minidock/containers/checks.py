@@ -9,6 +9,8 @@ from minidock.containers.spec import Limits, Mount, Spec
 from minidock.errors import InvalidInput
 
 MINIMUM_MEMORY = 6 << 20  # bytes; Docker's, below which nothing starts
+_LARGEST_QUOTA = (1 << 44) - 1  # microseconds; the kernel's MAX_BW
+_MOST_PIDS = 1 << 22  # the kernel's PID_MAX_LIMIT
 _PROPAGATIONS = {f"{recursive}{kind}" for recursive in ("", "r") for kind in ("private", "slave", "shared")}
 # Settings that each container has of its own; every other sysctl belongs to the whole machine.
 _IPC_SYSCTLS = {
@@ -79,6 +81,16 @@ def limits(limits: Limits) -> None:
         raise InvalidInput("Minimum memoryswap limit should be larger than memory limit, see usage")
     if reservation and memory and reservation > memory:
         raise InvalidInput("Minimum memory limit can not be less than memory reservation limit, see usage")
+    if limits.cpu_period and not 1000 <= limits.cpu_period <= 1_000_000:
+        raise InvalidInput(
+            "CPU cfs period can not be less than 1ms (i.e. 1000) or larger than 1s (i.e. 1000000)"
+        )
+    if limits.cpu_quota and (0 < limits.cpu_quota < 1000 or limits.cpu_quota > _LARGEST_QUOTA):
+        raise InvalidInput("CPU cfs quota can not be less than 1ms (i.e. 1000), nor more than 200 days")
+    if limits.cpu_shares and limits.cpu_shares < 0:
+        raise InvalidInput(f"invalid CPU shares ({limits.cpu_shares}): value must be a positive integer")
+    if limits.pids and limits.pids > _MOST_PIDS:
+        raise InvalidInput(f"invalid pids limit ({limits.pids}): the kernel counts up to {_MOST_PIDS}")
 
 
 def signal_number(text: str) -> int:

@@ -333,6 +333,7 @@ def read_logs(
     path = container.directory / "log.json"
     connection = protocol.connect(container.directory) if follow else None
     if connection is None:
+        line.await_first_words(container, path, caller)
         yield from log_reader.read(path, tail=tail, since=since, until=until)
         return
     with connection:

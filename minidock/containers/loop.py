@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 READ, WRITE, HANGUP = select.EPOLLIN, select.EPOLLOUT, select.EPOLLHUP | select.EPOLLERR
 BACKLOG = 1 << 20  # bytes waiting for a slow reader before its writer must wait
+_LONGEST = 3600.0  # seconds of one wait
 Handler = Callable[[int], None]
 
 # Every read of a shim goes here first: no allocation per read, and 256 KiB for the whole process.
@@ -44,7 +45,8 @@ class Loop:
 
     def turn(self) -> None:
         """Wait for the next event or timer and handle it."""
-        pause = max(0.0, self._timers[0][0] - time.monotonic()) if self._timers else None
+        # A wait of centuries overflows in the kernel's interface; waking early does no harm.
+        pause = min(max(0.0, self._timers[0][0] - time.monotonic()), _LONGEST) if self._timers else None
         for descriptor, events in self._epoll.poll(pause):
             handler = self._handlers.get(descriptor)
             if handler is not None:  # an earlier handler of this turn may have forgotten it

@@ -12,6 +12,7 @@ from __future__ import annotations
 import base64
 import binascii
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from minidock.images.registry import Registry
 from minidock.images.session import Session
 
 HUB_KEY = "https://index.docker.io/v1/"  # how Docker has called the Hub in this file since 2013
+_ADDRESS = re.compile(r"([\w.-]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?", re.ASCII)
 _HUB_NAMES = frozenset((DEFAULT_DOMAIN, "index.docker.io", "registry-1.docker.io", HUB_KEY))
 
 
@@ -78,6 +80,8 @@ def login(
 def check(server: str, username: str, password: str, *, trusted_hosts: tuple[str, ...] = ()) -> None:
     """Ask a registry whether it takes a password. Raises Denied when it does not."""
     name = server_name(server)
+    if not _ADDRESS.fullmatch(name):
+        raise InvalidInput(f"{server!r}: not a registry", hint="Name a host: registry.example:5000")
     if not username or not password:
         raise InvalidInput("login needs a user name and a password")
     if ":" in username:

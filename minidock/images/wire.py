@@ -38,7 +38,7 @@ _OPEN_PARAMETERS = frozenset({"n", "last", "q", "mount", "from", "digest", "serv
 class Unreachable(MinidockError):
     """Nobody there who speaks our protocol: no such host, refused, silent. Asking again is vain."""
 
-    status = 503
+    status = 400  # the address is part of what was asked
 
 
 class NotHttp(Unreachable):
@@ -184,6 +184,8 @@ class Client:
         connection.blocksize = CHUNK
         try:
             connection.connect()
+        except UnicodeError:
+            raise Unreachable(f"{netloc!r} is no name of a host") from None
         except OSError as error:  # nothing was asked yet: nobody is there
             raise _unreachable(netloc.rpartition("@")[2], error, self.connect_timeout) from None
         connection.sock.settimeout(READ_TIMEOUT)

@@ -104,6 +104,8 @@ def _arguments(lab: Lab, number: int, directory: str) -> list[str]:
     """Where this directory's layers, files and results are, in the environment, and how pytest is called."""
     report, scratch = os.environ["MINIDOCK_LAB_REPORT"], os.environ["TMPDIR"]
     sandbox.own_network()
+    # A lab that the student has only begun would run as well, and fail this one.
+    sandbox.leave_only(Path(directory) / f"{lab.file}.py", Path(scratch) / str(number))
     os.environ["MINIDOCK_LAYERS"] = directory
     os.environ["MINIDOCK_LAB_RESULTS"] = f"{report}/{number}.json"
     return [

@@ -110,6 +110,8 @@ class Handler(BaseHTTPRequestHandler):
                 self._leave(request)
 
     def _request(self) -> Request:
+        if len(set(self.headers.get_all("Content-Length", []))) > 1:
+            raise Refused(errors.BAD_REQUEST, "more than one Content-Length")
         path, _, query = self.path.partition("?")
         body = Body(
             self.rfile,  # type: ignore[arg-type]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import select
 import socket
 import time
@@ -10,6 +11,7 @@ from typing import Any
 
 from minidock.server.errors import BAD_REQUEST, TOO_LARGE, Refused
 
+_LENGTH = re.compile("[0-9]{1,18}")
 _LINE = 4096  # bytes of a chunk's head, or of a trailer
 
 
@@ -51,8 +53,8 @@ class Body:
         self._source = source
         self._chunked = encoding.strip().lower() == "chunked"
         if encoding and not self._chunked:
-            raise Refused(501, f"unsupported transfer encoding {encoding!r}")
-        if not self._chunked and length is not None and not (length.isascii() and length.isdigit()):
+            raise Refused(BAD_REQUEST, f"unsupported transfer encoding {encoding!r}")
+        if not self._chunked and length is not None and not _LENGTH.fullmatch(length):
             raise Refused(BAD_REQUEST, "malformed Content-Length")
         self._left = 0 if self._chunked else int(length or 0)  # of this chunk, or of all
         self._ended = not self._chunked and not self._left

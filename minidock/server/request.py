@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import socket
 import tempfile
 from dataclasses import dataclass, field
@@ -18,6 +19,7 @@ JSON = "application/json"
 RAW, MULTIPLEXED = "application/vnd.docker.raw-stream", "application/vnd.docker.multiplexed-stream"
 _LARGEST = 16 << 20  # bytes of a JSON document
 _SPOOLED = 8 << 20  # bytes of an archive that are kept in memory
+_UNFIT = re.compile("[\0\ud800-\udfff]")
 _FALSE = ("", "0", "no", "false", "none")
 _FRAMED_SINCE = (1, 42)  # the version that began to say so in Content-Type
 
@@ -74,9 +76,12 @@ class Request:
         if not text:
             return default
         try:
-            return int(text)
+            number = int(text)
         except ValueError:
             raise Refused(BAD_REQUEST, f"invalid value for {name}: {text!r} is not a number") from None
+        if not -(1 << 63) <= number < 1 << 63:
+            raise Refused(BAD_REQUEST, f"invalid value for {name}: {text!r} is not a number of 64 bits")
+        return number
 
     def size(self) -> tuple[int, int]:
         """Rows and columns of a terminal. Raises Refused."""
@@ -90,7 +95,7 @@ class Request:
         text = self.text("filters")
         if not text:
             return {}
-        value = _parsed(text.encode(), "invalid filter")
+        value = parsed(text.encode(), "invalid filter")
         if not isinstance(value, dict):
             raise Refused(BAD_REQUEST, "invalid filter: must be an object")
         found = {}
@@ -114,7 +119,7 @@ class Request:
         kind = self.headers.get("Content-Type", JSON).partition(";")[0].strip().lower()
         if kind not in (JSON, "", "text/plain", "application/octet-stream"):
             raise Refused(BAD_REQUEST, f"unsupported Content-Type header ({kind}): must be '{JSON}'")
-        value = _parsed(data, "invalid JSON")
+        value = parsed(data, "invalid JSON")
         if value is None and optional:
             return {}
         if not isinstance(value, dict):
@@ -170,10 +175,25 @@ class Request:
         self.connection.sendall(f"HTTP/1.1 {status}\r\n{text}\r\n".encode("latin-1"))
 
 
-def _parsed(data: bytes, what: str) -> Any:
+def parsed(data: bytes, what: str) -> Any:
+    """The value of a JSON text. Raises Refused, with *what* before the reason.
+
+    No string may have what no file name and no argument of a program can have.
+    """
     try:
-        return json.loads(data)
+        value = json.loads(data)
     except RecursionError:
         raise Refused(BAD_REQUEST, f"{what}: nested too deeply") from None
     except ValueError as error:
         raise Refused(BAD_REQUEST, f"{what}: {error}") from None
+    if b"\\u" in data:  # both can only come as \u0000 and \ud800
+        todo = [value]
+        while todo:
+            each = todo.pop()
+            if isinstance(each, dict):
+                todo += [*each, *each.values()]
+            elif isinstance(each, list):
+                todo += each
+            elif isinstance(each, str) and _UNFIT.search(each):
+                raise Refused(BAD_REQUEST, f"{what}: {each[:80]!r} has a zero byte or half a character")
+    return value

@@ -11,6 +11,7 @@ import stat
 from typing import Any
 
 from minidock.engine import shown_time
+from minidock.errors import InvalidInput
 from minidock.server.errors import BAD_REQUEST, Refused
 from minidock.server.plain import table, text
 from minidock.server.request import Reply, Request
@@ -20,7 +21,7 @@ from minidock.server.streams import Stream
 def create(request: Request) -> Reply:
     body = request.json(optional=True)
     if body.get("ClusterVolumeSpec"):
-        raise Refused(503, "This node is not a swarm manager.")
+        raise InvalidInput("minidock does not have cluster volumes: it is one machine")
     made = request.engine.create_volume(
         text(body, "Name"),
         driver=text(body, "Driver") or "local",

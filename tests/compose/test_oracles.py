@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
@@ -13,7 +12,7 @@ from typing import Any
 import jsonschema
 import pytest
 import yaml
-from worlds import PATIENCE, REPOSITORY
+from worlds import PATIENCE, REPOSITORY, compose_v2
 
 from minidock.compose import checks, reading, rules
 from minidock.compose.reading import ComposeError, Place
@@ -187,13 +186,6 @@ networks: {front: {}, back: {driver: bridge, internal: true}}
 volumes: {data: }
 configs: {conf: {file: ./conf}}
 """
-
-
-def compose_v2() -> list[str] | None:
-    """The compose plugin, run on its own: as COMPOSE_V2 says, or where docker keeps its plugins."""
-    places = [os.environ.get("COMPOSE_V2", "")]
-    places += [f"/usr/{lib}/docker/cli-plugins/docker-compose" for lib in ("libexec", "lib", "local/lib")]
-    return next(([place] for place in places if place and os.access(place, os.X_OK)), None)
 
 
 def ask(command: list[str], directory: Path) -> subprocess.CompletedProcess[str]:

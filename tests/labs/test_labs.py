@@ -140,6 +140,16 @@ def test_the_solution_passes_every_check(lab: Lab, name: str, verdict: Results) 
     assert {result["task"] for result in verdict} == {task.number for task in lab.tasks}
 
 
+def test_a_lab_that_is_only_begun_does_not_fail_the_one_before(
+    busybox: Path, tmp_path: Path, patience: None
+) -> None:
+    first, begun = LABS[0], LABS[2]
+    workshop = _write(tmp_path / "mydock", first, (first.directory / "solution.py").read_text())
+    (workshop / f"{begun.file}.py").write_text((begun.directory / "skeleton.py").read_text())
+    (results,) = judge.judge(first, [workshop], Engine(busybox), task=first.tasks[-1].number)
+    assert {result["outcome"] for result in results} == {"passed"}, results
+
+
 @pytest.mark.parametrize("name", NO_ANSWER)
 @pytest.mark.parametrize("lab", LABS, ids=by_number)
 def test_what_is_no_answer_passes_no_check(lab: Lab, name: str, verdict: Results) -> None:
