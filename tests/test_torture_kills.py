@@ -242,9 +242,13 @@ def serve(engine, count):
     for _ in range(count):
         try:
             result = engine.run("busybox", ["echo", "hi"], rm=True)
-            print("ran" if (result.output, result.exit_code) == ("hi\\n", 0) else result, flush=True)
+            tell("ran" if (result.output, result.exit_code) == ("hi\\n", 0) else result)
         except MinidockError as error:
-            print("error", error, flush=True)
+            tell("error", error)
+
+def tell(*words):  # print would write the end of the line apart, and another thread's words before it
+    sys.stdout.write(" ".join(map(str, words)) + "\\n")
+    sys.stdout.flush()
 
 engine = Engine(sys.argv[1])
 threads = [threading.Thread(target=serve, args=(engine, int(sys.argv[2]))) for _ in range(3)]
