@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup lab demo test lint suite notebooks test-notebooks prove-notebooks fuzz torture oracle vm-test vm-notebooks vagrant-test bench count
+.PHONY: help setup lab demo test lint suite notebooks test-notebooks prove-notebooks fuzz torture oracle docker-py vm-test vm-notebooks vagrant-test bench count
 
 VENV := .venv/bin
 PYTEST := $(VENV)/python -m pytest
@@ -56,6 +56,9 @@ torture: setup ## kill -9 and races, for minutes
 
 oracle: setup ## docker, podman and skopeo judge our images and our behaviour (loud where they are missing)
 	@$(PYTEST) -n 2 --dist loadfile -m peer $(PYTEST_ARGS)
+
+docker-py: setup ## the tests of the docker SDK for Python that pass on dockerd (DOCKER_PY=DIR with its source)
+	@$(PYTEST) tests/server/test_docker_py.py $(PYTEST_ARGS)
 
 vm-test: setup ## boot a VM with cgroup v2 under QEMU and run the vm subset there (SUITE=bookworm)
 	@setup/vm/test.sh $(SUITE)

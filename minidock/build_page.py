@@ -38,7 +38,8 @@ _BOLD, _GREEN, _YELLOW, _RED = 1, 32, 33, 31
 class Page:
     """Gives the events of a build as lines to *write*; warnings, one line each, to *warn*.
 
-    *quiet*: nothing, or after a failure all of it, to *warn*.
+    *quiet*: nothing, or after a failure all of it, to *warn*. *colours* are for a terminal; *errors_in* is
+    the colour of what RUN writes to its stderr, 0 for none.
     """
 
     def __init__(
@@ -49,9 +50,11 @@ class Page:
         quiet: bool = False,
         explain: bool = False,
         colours: bool = False,
+        errors_in: int = 0,
     ) -> None:
         self._out, self._warn, self._quiet, self._explain = write, warn, quiet, explain
         self._colours = colours and not quiet
+        self._errors_in = errors_in or (_RED if self._colours else 0)
         self._order: list[str] = []  # stages, as they began
         self._waiting: dict[str, list[bytes]] = {}
         self._done: set[str] = set()
@@ -73,7 +76,8 @@ class Page:
                 self._done.add(stage)
                 self._pass_on()
             case Output(stage=stage, stream=stream, data=data):
-                self._add(stage, self._paint(_RED, data) if stream == 2 else data)
+                painted = stream == 2 and self._errors_in
+                self._add(stage, b"\x1b[%dm%s\x1b[0m" % (self._errors_in, data) if painted else data)
             case _:
                 if lines := self._lines(event):
                     self._add(event.stage, "".join(f"{line}\n" for line in lines).encode(errors="replace"))
@@ -159,9 +163,6 @@ class Page:
 
     def _colour(self, code: int, text: str) -> str:
         return f"\x1b[{code}m{text}\x1b[0m" if self._colours else text
-
-    def _paint(self, code: int, data: bytes) -> bytes:
-        return b"\x1b[%dm%s\x1b[0m" % (code, data) if self._colours else data
 
 
 def _short(digest: str) -> str:

@@ -103,6 +103,7 @@ class BuildVerbs(ImageVerbs, NetworkVerbs):
             shm_size=shm_size or 64 << 20,
             ulimits=dict(ulimits or {}),
             explain=explain,
+            userns_remap=self.config.userns_remap,
             newest=options.newest_time(arguments),
         )
 

@@ -12,6 +12,7 @@ from minidock.files import read_json
 
 CONFIG_FILE = Path("/etc/minidock/daemon.json")
 DEFAULT_ROOT = Path("/var/lib/minidock")
+LESSONS = "lessons"  # in a root: the roots of single lessons
 
 _KEYS: dict[str, type] = {
     "registry-mirrors": list,

@@ -22,12 +22,13 @@ from minidock.images.image import Image
 # command line ("64m") or what it stands for (67108864).
 KNOWN = """
     add_host cap_add cap_drop cgroupns cpu_period cpu_quota cpu_shares cpus cpuset_cpus cpuset_mems device
-    dns dns_option dns_search domainname entrypoint env expose group_add health_cmd health_interval
-    health_retries health_start_interval health_start_period health_timeout hostname init interactive ip ip6
-    ipc label link log_driver log_opt mac_address memory memory_reservation memory_swap mount name network
-    network_alias no_healthcheck oom_kill_disable oom_score_adj pid pids_limit privileged publish publish_all
-    read_only restart rm security_opt shm_size stdin_once stop_signal stop_timeout sysctl tmpfs tty ulimit
-    user userns uts volume volume_driver volumes_from workdir
+    device_cgroup_rule dns dns_option dns_search domainname entrypoint env expose group_add health_cmd
+    health_interval health_retries health_start_interval health_start_period health_timeout hostname init
+    interactive ip ip6 ipc isolation label link link_local_ip log_driver log_opt mac_address memory
+    memory_reservation memory_swap memory_swappiness mount name network network_alias no_healthcheck
+    oom_kill_disable oom_score_adj pid pids_limit privileged publish publish_all read_only restart rm runtime
+    security_opt shm_size stdin_once stop_signal stop_timeout sysctl tmpfs tty ulimit user userns uts volume
+    volume_driver volumes_from workdir
 """
 
 Options = dict[str, Any]
@@ -110,6 +111,7 @@ def specification(
         ),
         volumes=sorted(settings.get("Volumes") or {}),
         volumes_from=list(options.get("volumes_from") or []),
+        only_shown=_only_shown(options),
         student_layers=student_layers,
     )
 
@@ -166,6 +168,7 @@ def _security(options: Options) -> Security:
         cap_drop=list(options.get("cap_drop") or []),
         read_only_root=bool(options.get("read_only")),
         devices=[notation.device(text) for text in options.get("device") or []],
+        device_rules=_device_rules(options),
         options=list(options.get("security_opt") or []),
     )
     for text in security.options:
@@ -228,25 +231,36 @@ def _namespaces(
         cgroup=chosen("cgroupns", "private", "host"),
     )
     if spaces.user == "private":
-        _check_private_users(spaces, bool(options.get("privileged")))
-        if userns_remap:
-            from minidock.containers import subordinate
+        from minidock.containers import subordinate
 
+        what = subordinate.why_not(spaces, bool(options.get("privileged")))
+        if what:
+            raise InvalidInput(what, hint="--userns host gives this container none.")
+        if userns_remap:
             spaces.user_ids, spaces.group_ids = subordinate.ranges(userns_remap)
     return spaces
 
 
-def _check_private_users(spaces: Namespaces, privileged: bool) -> None:
-    """A root who is nobody outside has no power over what is the host's. In Docker's words."""
-    if privileged:
-        what = "privileged mode is incompatible with user namespaces"
-    elif spaces.network == "host":
-        what = "cannot share the host's network namespace when user namespaces are enabled"
-    elif spaces.pid == "host":
-        what = "cannot share the host PID namespace when user namespaces are enabled"
-    else:
-        return
-    raise InvalidInput(what, hint="--userns host gives this container none.")
+def _device_rules(options: Options) -> list[str]:
+    rules = list(options.get("device_cgroup_rule") or [])
+    if rules:
+        from minidock.kernel import devices
+
+        devices.rules_from(rules)
+    return rules
+
+
+def _only_shown(options: Options) -> dict[str, str]:
+    """There is one runtime here, one kind of isolation, and no volume driver but ours."""
+    runtime, isolation = options.get("runtime") or "", options.get("isolation") or ""
+    if runtime not in ("", "runc", "minidock"):
+        raise InvalidInput(f"unknown or invalid runtime name: {runtime}", hint="minidock is its own runtime.")
+    if isolation not in ("", "default"):
+        raise InvalidInput(
+            f"invalid isolation {isolation!r} on linux", hint="On Linux there is only default."
+        )
+    wanted = {"Runtime": runtime, "Isolation": isolation, "VolumeDriver": options.get("volume_driver") or ""}
+    return {key: value for key, value in wanted.items() if value}
 
 
 def _log_driver(options: Options) -> str:

@@ -15,9 +15,11 @@ from pathlib import Path
 if __name__ == "__main__":  # started by path, with an empty environment: the library stands beside us
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from minidock import files
 from minidock.config import Config
 from minidock.errors import MinidockError
 
+SCRATCH = "minidock-doctor."  # how the names of directories for trials begin
 OLDEST_KERNEL = (5, 12)  # mount_setattr(2); openat2(2) came with 5.6, pidfds with 5.3
 WANTED_CAPABILITIES = {
     "SYS_ADMIN": "mounts and namespaces",
@@ -43,8 +45,8 @@ def machine(config: Config) -> Iterator[Finding]:
     """Check the machine, from the ground up."""
     yield _user()
     yield _kernel()
-    for check in (_cgroups, _limits):
-        yield _tried(check, check.__name__.strip("_"))
+    yield _tried(_cgroups, "cgroups")
+    yield _tried(lambda: _limits(config.root), "limits")
     yield from _probes(config.root)
     yield _capabilities()
     yield _seccomp()
@@ -95,18 +97,18 @@ def _cgroups() -> Finding:
     return Finding("ok", "cgroups", f"{version}: {', '.join(sorted(have))}")
 
 
-def _limits() -> Finding:
+def _limits(root: Path) -> Finding:
     """Make a cgroup, limit it, remove it."""
     from minidock.kernel import cgroups
 
-    trial = cgroups.Cgroup.create(f"doctor-{os.getpid()}", "minidock-doctor")
+    parent = cgroups.parent_for(root)
+    trial = cgroups.Cgroup.create(f"doctor-{os.getpid()}", parent)
     try:
         trial.apply(memory=64 << 20, pids=16)
         return Finding("ok", "limits", "made a cgroup with limits on memory and processes, and removed it")
     finally:
         trial.remove()
-        for place in dict.fromkeys(trial.places.values()):
-            os.rmdir(os.path.dirname(place))
+        cgroups.remove_parent(parent)
 
 
 # ---- tried in a process of its own ------------------------------------------------------------------
@@ -116,11 +118,12 @@ PROBES = ("namespaces", "user namespaces", "overlay")
 
 def _probes(root: Path) -> Iterator[Finding]:
     import subprocess
-    import tempfile
 
     near = next(path for path in (root, *root.parents) if path.is_dir())
+    for killed in files.abandoned(near, SCRATCH):
+        files.remove_tree(killed)
     for probe in PROBES:
-        with tempfile.TemporaryDirectory(prefix="minidock-doctor.", dir=near) as scratch:
+        with files.scratch(near, SCRATCH) as scratch:
             done = subprocess.run(
                 [sys.executable, "-IS", __file__, probe, scratch],
                 stdin=subprocess.DEVNULL,

@@ -7,8 +7,9 @@ import fcntl
 import json
 import os
 import shutil
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +59,25 @@ def _replace(path: Path, data: bytes, mode: int, sync: bool) -> None:
         raise
     if sync:
         sync_directory(path.parent)
+
+
+def unfinished(directory: Path) -> list[Path]:
+    """Files in *directory* that never got their name: who wrote them was killed (see :func:`_replace`)."""
+    found = []
+    for path in sorted(directory.glob(".*.*.*")):
+        _, pid, random = path.name.rsplit(".", 2)
+        if pid.isdigit() and len(random) == 8 and not lives(int(pid)):
+            found.append(path)
+    return found
+
+
+def lives(pid: int) -> bool:
+    """Whether there is such a process. After a while the number may be another's: a yes proves nothing."""
+    try:
+        os.readlink(f"/proc/{pid}/exe")
+    except OSError:  # also of a dead one that nobody has buried
+        return False
+    return True
 
 
 def _squeeze(path: Path, data: bytes) -> None:
@@ -127,6 +147,30 @@ def is_locked(path: Path) -> bool:
         return False
     finally:
         os.close(descriptor)
+
+
+@contextmanager
+def scratch(place: Path, prefix: str) -> Iterator[Path]:
+    """A fresh directory in *place*, removed when the block ends; :func:`abandoned` if its maker is killed."""
+    import tempfile
+
+    directory = Path(tempfile.mkdtemp(prefix=prefix, dir=place))
+    try:
+        with lock(directory / "lock"):
+            yield directory
+    finally:
+        remove_tree(directory)
+
+
+def abandoned(place: Path, prefix: str) -> list[Path]:
+    """The directories of :func:`scratch` in *place* whose makers were killed."""
+    found = []
+    for directory in sorted(place.glob(f"{prefix}*")):
+        with suppress(OSError):  # it goes just now
+            new = time.time() - directory.stat().st_mtime < 1  # its maker takes the lock in a moment
+            if not new and not is_locked(directory / "lock"):
+                found.append(directory)
+    return found
 
 
 def remove_tree(path: Path) -> None:

@@ -160,11 +160,15 @@ class ImageVerbs:
 
         return credentials.logout(server)
 
-    def search(self, term: str, *, limit: int = 25) -> Results:
+    def search(self, term: str, *, limit: int = 25, filters: dict[str, list[str]] | None = None) -> Results:
         """Look for images by name: on Docker Hub, or in the catalogue of the registry in *term*."""
+        from minidock import selection
         from minidock.images import search
 
-        return search.search(term, self.config, limit=limit)
+        selection.found([], filters or {})  # wrong filters are told before anybody is asked
+        answer = search.search(term, self.config, limit=limit)
+        answer.results = selection.found(answer.results, filters or {})
+        return answer
 
     def images(self, filters: dict[str, list[str]] | None = None) -> list[Image]:
         """The local images, newest first."""
@@ -180,7 +184,19 @@ class ImageVerbs:
         """One image in the shape of Docker's API."""
         from minidock import inspection
 
-        return inspection.image_json(self.store.resolve(text))
+        image = self.store.resolve(text)
+        return {**inspection.image_json(image), "Parent": self._parent(image)}
+
+    def _parent(self, image: Image) -> str:
+        """The id of the local image that *image* goes on from: its layers and its history, and more."""
+        below = [
+            each
+            for each in self.store.images(lambda _: None)  # a damaged one is no reason to fail
+            if 0 < len(each.history) < len(image.history)
+            and each.history == image.history[: len(each.history)]
+            and each.diff_ids == image.diff_ids[: len(each.diff_ids)]
+        ]
+        return max(below, key=lambda each: len(each.history)).id if below else ""
 
     def image_summaries(self, filters: dict[str, list[str]] | None = None) -> list[Json]:
         """The local images as `docker images` lists them, in the shape of Docker's API."""

@@ -13,11 +13,12 @@ from typing import Any
 
 from minidock import files, human, network_inspection, volume_inspection
 from minidock.containers import executions, life, protocol, timestamps
-from minidock.containers.spec import Spec
+from minidock.containers.spec import Limits, Spec
 from minidock.containers.state import Container, State
 from minidock.images import reference
 from minidock.images.image import Image
 from minidock.kernel import rootfs
+from minidock.limits import CPU_PERIOD
 
 Json = dict[str, Any]
 
@@ -141,16 +142,13 @@ def host_config_json(spec: Spec) -> Json:
         "ShmSize": spec.shm_size,
         "Sysctls": spec.sysctls,
         "Runtime": "minidock",
+        "Isolation": "",
         "Init": spec.init or None,
         "CpuShares": limits.cpu_shares or 0,
         "Memory": limits.memory or 0,
         "MemoryReservation": limits.memory_reservation or 0,
         "MemorySwap": limits.memory_swap or 0,
-        "NanoCpus": round(limits.cpu_quota / limits.cpu_period * 10**9)
-        if limits.cpu_quota and limits.cpu_period
-        else 0,
-        "CpuPeriod": limits.cpu_period or 0,
-        "CpuQuota": limits.cpu_quota or 0,
+        **_processor_time(limits),
         "CpusetCpus": limits.cpuset_cpus or "",
         "CpusetMems": limits.cpuset_mems or "",
         "Devices": [device_json(text) for text in security.devices],
@@ -159,8 +157,22 @@ def host_config_json(spec: Spec) -> Json:
         "Ulimits": [
             {"Name": name, "Soft": soft, "Hard": hard} for name, (soft, hard) in sorted(spec.ulimits.items())
         ],
+        "MemorySwappiness": limits.memory_swappiness,
+        "DeviceCgroupRules": security.device_rules or None,
         "MaskedPaths": _paths(spec, security.masked_paths, rootfs.MASKED_PATHS),
         "ReadonlyPaths": _paths(spec, security.readonly_paths, rootfs.READONLY_PATHS),
+        **spec.only_shown,
+    }
+
+
+def _processor_time(limits: Limits) -> Json:
+    """Processors, or a quota of time in a period, never both: Docker takes only one of them back."""
+    quota, period = limits.cpu_quota or 0, limits.cpu_period or 0
+    as_processors = quota > 0 and period == CPU_PERIOD
+    return {
+        "NanoCpus": quota * 10**9 // CPU_PERIOD if as_processors else 0,
+        "CpuPeriod": 0 if as_processors else period,
+        "CpuQuota": 0 if as_processors else quota,
     }
 
 
@@ -263,7 +275,6 @@ def image_json(image: Image) -> Json:
         "Id": image.id,
         "RepoTags": [familiar(name) for name in image.names],
         "RepoDigests": [familiar(name) for name in image.repo_digests],
-        "Parent": "",
         "Comment": image.history[-1].get("comment", "") if image.history else "",
         "Created": image.created,
         "DockerVersion": image.config.get("docker_version", ""),

@@ -12,7 +12,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from minidock import files, network_leftovers
+from minidock import diagnosis, files, network_leftovers, sandbox
+from minidock.config import LESSONS
 from minidock.containers import state, volumes
 from minidock.containers.state import ALIVE, Container
 from minidock.errors import MinidockError
@@ -70,18 +71,30 @@ def find(root: Path) -> Iterator[Leftover]:
         yield Leftover("volume", each.message, str(volumes.home(root)))
     for path in transaction.dead(root / "tmp"):
         yield Leftover("file", "pull, load or build that was killed", str(path))
-    if not files.is_locked(root / "images.lock"):
-        for path in sorted((root / "images").glob(".index.json.*")):
-            yield Leftover("file", "list of images, not finished", str(path))
+    containers = (container.directory for container in _directories(root))
+    for place in (root / "images", root / "networks", root / "cache", *containers):
+        for path in files.unfinished(place):
+            yield Leftover("file", "not finished by who wrote it", str(path))
+    for path in files.abandoned(root / "tmp", sandbox.SCRATCH):
+        yield Leftover("file", "check of a lab that was killed", str(path))
+    for path in files.abandoned(root, diagnosis.SCRATCH):
+        yield Leftover("file", "trial of a doctor that was killed", str(path))
     for path in sorted((root / "tmp").glob("garbage-*")):
         yield Leftover("file", "removed content, not yet deleted", str(path))
     for directory in _cgroup_directories(root):
-        if os.path.basename(directory) not in living:
+        if os.path.basename(directory) not in living and not _is_trial(directory):
             yield Leftover("cgroup", "cgroup without a living container", directory)
     for mount in _mounts(root):
         yield Leftover("mount", "mounted on the host", mount)
     for kind, what, where in network_leftovers.find(root):
         yield Leftover(kind, what, where)
+    for lesson in _lessons(root):
+        yield from find(lesson)
+
+
+def _lessons(root: Path) -> list[Path]:
+    """The roots of lessons that want one of their own (lab/lesson.py)."""
+    return sorted((root / LESSONS).glob("*"))
 
 
 def _directories(root: Path) -> list[Container]:
@@ -101,6 +114,12 @@ def _cgroup_directories(root: Path) -> list[str]:
     ]
 
 
+def _is_trial(directory: str) -> bool:
+    """Whether a doctor or the check of a lab still uses this cgroup, which is named for its process."""
+    kind, _, pid = os.path.basename(directory).partition("-")
+    return kind in ("doctor", "lab") and pid.isdigit() and files.lives(int(pid))
+
+
 def _mounts(root: Path) -> list[str]:
     """Mounts below the state root that this process sees, the innermost first."""
     inside = f"{root}/"
@@ -113,7 +132,9 @@ def reset(root: Path, *, keep_images: bool = False) -> list[str]:
 
     Returns one line for each kind of thing removed.
     """
-    done: list[str] = []
+    done = [line for lesson in _lessons(root) for line in reset(lesson, keep_images=keep_images)]
+    with contextlib.suppress(OSError):  # there is none, or not all of it is ours
+        (root / LESSONS).rmdir()
     containers = _directories(root)
     for container in containers:
         _end(container)
@@ -132,7 +153,7 @@ def reset(root: Path, *, keep_images: bool = False) -> list[str]:
     if kept := len(volumes.listed(root, lambda error: None)):
         done.insert(0, f"{kept} volume{'s' if kept != 1 else ''}")
     images = ("images", "layers", "images.lock")
-    for name in OURS:
+    for name in (*OURS, *(path.name for path in files.abandoned(root, diagnosis.SCRATCH))):
         path = root / name
         if not (keep_images and name in images) and os.path.lexists(path):
             files.remove_tree(path) if path.is_dir() else path.unlink()

@@ -82,7 +82,7 @@ class LifeVerbs:
         """Start what the restart policies want running: after the machine started, or a shim was killed.
 
         ``always`` in any case, ``unless-stopped`` when no user had stopped it, ``on-failure`` when it was
-        running. Returns the names of those started, and why others could not be.
+        running, or had tries left. Returns the names of those started, and why others could not be.
         """
         from minidock.containers import lifecycle, restart, state
 
@@ -93,7 +93,8 @@ class LifeVerbs:
                 continue
             if found.stopped_by_user and spec.restart_policy != "always":
                 continue
-            if not restart.again(spec.restart_policy, spec.restart_retries, found.exit_code, 0):
+            done = found.restart_count
+            if not restart.again(spec.restart_policy, spec.restart_retries, found.exit_code, done):
                 continue
             try:
                 lifecycle.start(container)

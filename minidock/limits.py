@@ -50,7 +50,15 @@ def _read(options: Options) -> Limits:
         cpuset_mems=_cpuset(options, "mems", "memory nodes", "/sys/devices/system/node/online"),
         pids=int(pids) if pids and int(pids) > 0 else None,
         oom_kill_disable=bool(options.get("oom_kill_disable")),
+        memory_swappiness=_swappiness(options.get("memory_swappiness")),
     )
+
+
+def _swappiness(value: int | None) -> int | None:
+    """-1 is how Docker's client says that nobody asked."""
+    if value is not None and not -1 <= value <= 100:
+        raise InvalidInput(f"Invalid value: {value}, valid memory swappiness range is 0-100")
+    return None if value == -1 else value
 
 
 def changes(options: Options) -> dict[str, Any]:

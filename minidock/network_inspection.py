@@ -103,15 +103,19 @@ def settings_json(container: Container) -> Json:
 def _endpoint_json(
     container: Container, attachment: Attachment, network: Network | None, endpoint: Endpoint | None
 ) -> Json:
-    wanted = {"IPv4Address": attachment.ip, "IPv6Address": attachment.ip6}
+    wanted: Json = {"IPv4Address": attachment.ip, "IPv6Address": attachment.ip6}
+    wanted["LinkLocalIPs"] = attachment.link_local
     names = [container.name, *attachment.aliases, container.id[:12]]
+    aliases = [*attachment.aliases, *([container.id[:12]] if endpoint else [])]
+    addresses = _addresses(network, endpoint)
     return {
         "IPAMConfig": {key: value for key, value in wanted.items() if value} or None,
         "Links": attachment.links or None,
-        "Aliases": [*attachment.aliases, container.id[:12]] if attachment.network != DEFAULT else None,
-        "DriverOpts": None,
+        "Aliases": aliases or None if attachment.network != DEFAULT else None,
+        "DriverOpts": attachment.driver_options or None,
         "NetworkID": network.id if network else "",
-        **_addresses(network, endpoint),
+        **addresses,
+        "MacAddress": addresses["MacAddress"] or attachment.mac,
         "DNSNames": list(dict.fromkeys(names)) if attachment.network != DEFAULT else None,
     }
 

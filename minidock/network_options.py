@@ -6,7 +6,7 @@ Source: Docker's `docker run` reference, "Network settings"; go-connections' nat
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from minidock.containers import subnets
@@ -39,8 +39,8 @@ def wiring(options: Options, find_container: Find, find_network: Find) -> Wiring
     _check_mode(chosen, options)
     attachments = []
     if is_network(chosen):
-        for text in _networks(options):
-            attachments.append(_attachment(text, find_network))
+        for wish in _networks(options):
+            attachments.append(_attachment(wish, find_network))
         _settle(attachments, options, find_container)
     elif len(_networks(options)) > 1:
         raise InvalidInput(f"conflicting options: cannot attach both {chosen} and user-defined networks")
@@ -56,18 +56,23 @@ def wiring(options: Options, find_container: Find, find_network: Find) -> Wiring
     )
 
 
-def _networks(options: Options) -> list[str]:
+Wish = str | dict[str, list[str]]  # "web", "name=web,alias=www", {"name": ["web"], "alias": ["www"]}
+
+
+def _networks(options: Options) -> list[Wish]:
     given = options.get("network") or DEFAULT
-    names = [given] if isinstance(given, str) else list(given)
-    return [DEFAULT if name == "default" else name for name in names] or [DEFAULT]
+    wishes = [given] if isinstance(given, str | dict) else list(given)
+    return [DEFAULT if wish == "default" else wish for wish in wishes] or [DEFAULT]
 
 
-def _first(text: str) -> str:
+def _first(wish: Wish) -> str:
     """``name=web,alias=www`` → ``web``."""
-    return _fields(text).get("name", [""])[0]
+    return _fields(wish).get("name", [""])[0]
 
 
-def _fields(text: str) -> dict[str, list[str]]:
+def _fields(text: Wish) -> dict[str, list[str]]:
+    if isinstance(text, dict):
+        return text
     if "=" not in text:
         return {"name": [text]}
     fields: dict[str, list[str]] = {}
@@ -82,19 +87,56 @@ def _fields(text: str) -> dict[str, list[str]]:
     return fields
 
 
-def _attachment(text: str, find_network: Find) -> Attachment:
-    fields = _fields(text)
+def _attachment(wish: Wish, find_network: Find) -> Attachment:
+    fields = _fields(wish)
 
     def only(key: str) -> str:
         return fields.get(key, [""])[-1]
 
-    return Attachment(
+    return attachment(
         find_network(only("name")),
-        fields.get("alias", []),
-        _address(only("ip"), "ip") if only("ip") else "",
-        _address(only("ip6"), "ip6") if only("ip6") else "",
-        mac(only("mac-address")) if only("mac-address") else "",
+        aliases=fields.get("alias", []),
+        ip=only("ip"),
+        ip6=only("ip6"),
+        mac=only("mac-address"),
+        link_local=fields.get("link-local-ip", []),
+        driver_options=driver_options(fields.get("driver-opt", [])),
     )
+
+
+def attachment(
+    network: str,
+    *,
+    aliases: Iterable[str] = (),
+    ip: str = "",
+    ip6: str = "",
+    mac: str = "",
+    links: Iterable[str] = (),
+    link_local: Iterable[str] = (),
+    driver_options: dict[str, str] | None = None,
+) -> Attachment:
+    """A container's place in *network* as wished, each value checked; *links* are as they are stored."""
+    return Attachment(
+        network,
+        list(aliases),
+        _address(ip, "ip") if ip else "",
+        _address(ip6, "ip6") if ip6 else "",
+        _mac(mac) if mac else "",
+        list(links),
+        [_address(text, "link-local-ip") for text in link_local],
+        dict(driver_options or {}),
+    )
+
+
+def driver_options(texts: Iterable[str]) -> dict[str, str]:
+    """``["key=value"]``. Raises InvalidInput."""
+    found = {}
+    for text in texts:
+        key, equals, value = text.partition("=")
+        if not (key.strip() and equals):
+            raise InvalidInput(f"invalid key value pair format in driver options: {text}", hint="key=value")
+        found[key.strip()] = value
+    return found
 
 
 def _settle(attachments: list[Attachment], options: Options, find_container: Find) -> None:
@@ -105,13 +147,14 @@ def _settle(attachments: list[Attachment], options: Options, find_container: Fin
             raise InvalidInput(f"network {name} is specified multiple times")
     first = attachments[0]
     first.aliases += list(options.get("network_alias") or [])
+    first.link_local += [_address(text, "link-local-ip") for text in options.get("link_local_ip") or []]
     if options.get("ip"):
         first.ip = _address(options["ip"], "ip")
     if options.get("ip6"):
         first.ip6 = _address(options["ip6"], "ip6")
     if options.get("mac_address"):
-        first.mac = mac(options["mac_address"])
-    first.links += [link(text, find_container) for text in options.get("link") or []]
+        first.mac = _mac(options["mac_address"])
+    first.links += [link(text, first.network, find_container) for text in options.get("link") or []]
     for each in attachments:
         check(each)
 
@@ -155,15 +198,16 @@ def _check_mode(chosen: str, options: Options) -> None:
             )
 
 
-def link(text: str, find_container: Find) -> str:
-    """``db:alias`` or ``db`` → ``ID:alias``."""
+def link(text: str, network: str, find_container: Find) -> str:
+    """``db:alias`` or ``db`` → ``ID:alias`` in the default network. In others db may come later."""
     name, _, alias = text.partition(":")
     if not name:
         raise InvalidInput(f"bad format for links: {text}")
-    return f"{find_container(name)}:{alias or name.removeprefix('/')}"
+    name = name.removeprefix("/")
+    return f"{find_container(name) if network == DEFAULT else name}:{alias or name}"
 
 
-def mac(text: str) -> str:
+def _mac(text: str) -> str:
     if not _MAC.fullmatch(text):
         raise InvalidInput(f"{text} is not a valid mac address", hint="Six pairs: 92:d0:c6:0a:29:33.")
     return text.lower()

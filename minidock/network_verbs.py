@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 from minidock import events
 from minidock.containers import state, wiring
-from minidock.containers.wiring import Attachment
 from minidock.errors import Conflict, InvalidInput, MinidockError, NotFound
 
 if TYPE_CHECKING:
@@ -131,7 +130,7 @@ class NetworkVerbs:
     def network_connect(self, text: str, container_text: str, **wanted: Any) -> None:
         """Put a container into one more network, also while it runs.
 
-        *wanted*: ip, ip6, aliases, links, mac. Raises Conflict when it is there already.
+        *wanted*: see network_options.attachment. Raises Conflict when it is there already.
         """
         from dataclasses import asdict
 
@@ -141,8 +140,8 @@ class NetworkVerbs:
         name = self.network_name(text)
         container = state.find(self.root, container_text)
         _check_joins(name, container.spec.namespaces.network)
-        links = [network_options.link(each, self._id_of) for each in wanted.pop("links", None) or []]
-        attachment = Attachment(name, links=links, **wanted)
+        links = [network_options.link(each, name, self._id_of) for each in wanted.pop("links", None) or []]
+        attachment = network_options.attachment(name, links=links, **wanted)
         network_options.check(attachment)
         with container.lock():
             container.forget_spec()  # somebody may have changed it while we waited

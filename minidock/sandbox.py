@@ -31,11 +31,16 @@ if TYPE_CHECKING:
     from minidock.kernel.cgroup_tree import Places
 
 
+SCRATCH = "lab-"  # how the name of a sandbox's directory begins, in the state root's tmp
+
+
 @dataclass(frozen=True, slots=True)
 class Job:
     """What to run. *seconds* of wall time, *memory* bytes, *processes* at once; *writable* directories stay
-    as they are on the machine, everything else is read-only, and *scratch* is a fresh empty tmpfs."""
+    as they are on the machine, everything else is read-only, and *scratch* is a fresh empty tmpfs. Its cgroup
+    stands among those of the containers of the state *root*."""
 
+    root: str
     arguments: list[str]
     environment: dict[str, str]
     scratch: str
@@ -93,7 +98,7 @@ def main() -> None:
 
     signal.signal(signal.SIGTERM, end)
     job = Job(**json.load(sys.stdin))
-    group = cgroups.Cgroup.create(f"lab-{os.getpid()}", "minidock")
+    group = cgroups.Cgroup.create(f"lab-{os.getpid()}", cgroups.parent_for(Path(job.root)))
     child, out_of_time, status = 0, False, 0
     try:
         group.apply(memory=job.memory, pids=job.processes)
@@ -110,8 +115,7 @@ def main() -> None:
             os._exit(125)
         group.attach(child)
         os.close(go)
-        watcher = os.pidfd_open(child)
-        out_of_time = not select.select([watcher], [], [], job.seconds)[0]
+        out_of_time = not _wait(os.pidfd_open(child), job.seconds)
     finally:
         group.kill()
         if child:
@@ -120,6 +124,14 @@ def main() -> None:
     exit_code = os.waitstatus_to_exitcode(status)
     ending = {"exit_code": exit_code if exit_code >= 0 else 128 - exit_code, "out_of_time": out_of_time}
     print("\n" + json.dumps(ending), flush=True)
+
+
+def _wait(ended: int, seconds: float) -> bool:
+    """Until the descriptor *ended* says so, or who reads our report was killed; False when time is up."""
+    watch = select.poll()
+    watch.register(ended, select.POLLIN)
+    watch.register(1, 0)  # an error, when nobody has the other end any more
+    return bool(watch.poll(seconds * 1000))
 
 
 def _become(job: Job, cgroup: Places) -> None:
@@ -191,6 +203,18 @@ def own_network() -> None:
 
     syscalls.unshare(syscalls.CLONE_NEWNET)
     net.loopback_up()
+
+
+def leave_only(file: Path, scratch: Path) -> None:
+    """From here on *file*'s directory shows a copy of it, kept in the new *scratch*, and nothing else."""
+    import shutil
+
+    from minidock.kernel import syscalls
+
+    scratch.mkdir()
+    if file.is_file():
+        shutil.copy2(file, scratch)
+    syscalls.mount(scratch, file.parent, flags=syscalls.MS_BIND)
 
 
 def end_all_others() -> None:

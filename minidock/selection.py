@@ -9,10 +9,12 @@ from __future__ import annotations
 import fnmatch
 import re
 from collections.abc import Callable, Collection, Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from minidock import notation
 from minidock.containers import timestamps
 from minidock.containers.networks import Network
+from minidock.containers.spec import Spec
 from minidock.containers.state import Container
 from minidock.containers.volumes import Volume
 from minidock.containers.wiring import PREDEFINED
@@ -20,10 +22,13 @@ from minidock.errors import InvalidInput
 from minidock.images.image import Image
 from minidock.inspection import familiar
 
+if TYPE_CHECKING:
+    from minidock.images.search import Result
+
 Filters = dict[str, list[str]]
 CONTAINER_KEYS = (
-    *("ancestor", "before", "exited", "health", "id", "label"),
-    *("name", "network", "since", "status", "volume"),
+    *("ancestor", "before", "exited", "expose", "health", "id", "is-task", "isolation", "label"),
+    *("name", "network", "publish", "since", "status", "volume"),
 )
 VOLUME_KEYS = ("dangling", "driver", "label", "name")
 IMAGE_KEYS = ("before", "dangling", "label", "reference", "since", "until")
@@ -61,6 +66,8 @@ def containers(
     after = max((find(text).spec.created for text in filters.get("since", [])), default="")
     before = min((find(text).spec.created for text in filters.get("before", [])), default="~")
     exit_codes = [_number(text) for text in filters.get("exited", [])]
+    expose, publish = _ports(filters, "expose"), _ports(filters, "publish")
+    tasks = [_truth("is-task", text) for text in filters.get("is-task", [])]  # of swarms: none is here
 
     def fits(container: Container) -> bool:
         spec, status = container.spec, container.status()
@@ -75,11 +82,24 @@ def containers(
             and (not ancestors or bool(ancestors & {spec.image_id, spec.image}))
             and (not exit_codes or (status == "exited" and container.state().exit_code in exit_codes))
             and after < spec.created < before
+            and ("expose" not in filters or bool(expose & set(spec.exposed_ports)))
+            and ("publish" not in filters or bool(publish & _published(spec)))
+            and (not tasks or False in tasks)
+            and _one(filters, "isolation", lambda value: value == "default")
             and _one(filters, "network", lambda value: value in networks)
             and _one(filters, "volume", lambda value: value in mounts)
         )
 
     return [container for container in candidates if fits(container)]
+
+
+def _ports(filters: Filters, key: str) -> set[str]:
+    """``80``, ``53/udp``, ``8000-8010``: ports of containers."""
+    return {port for text in filters.get(key, []) for port in notation.exposed_ports(text)}
+
+
+def _published(spec: Spec) -> set[str]:
+    return {f"{each.port}/{each.protocol}" for each in spec.wiring.publish}
 
 
 def prunable(candidates: list[Container], filters: Filters) -> list[Container]:
@@ -204,6 +224,17 @@ def matches(pattern: str, name: str) -> bool:
     short = familiar(name)
     repository = short.rpartition(":")[0] or short
     return any(fnmatch.fnmatchcase(each, pattern) for each in (short, repository, name))
+
+
+def found(results: Iterable[Result], filters: Filters) -> list[Result]:
+    """What a search found, as far as it fits ``is-official=true`` and ``stars=3`` (at least so many)."""
+    check(filters, ("is-official", "stars"))
+    official = {_truth("is-official", text) for text in filters.get("is-official", [])}
+    for text in filters.get("stars", []):
+        if not text.isdecimal():
+            raise InvalidInput(f"invalid filter 'stars={text}'", hint="Write stars=3.")
+    least = max(map(int, filters.get("stars", [])), default=0)
+    return [each for each in results if each.stars >= least and (not official or each.official in official)]
 
 
 EVENT_KEYS = ("container", "event", "image", "label", "network", "scope", "type", "volume")

@@ -15,10 +15,14 @@ cd "$repository"
 # The student's files are in ~/mydock; the file browser shows what lies below the repository.
 home=$(getent passwd "${SUDO_USER:-$(id -un)}" | cut -d: -f6)
 ln -sfn "$home/mydock" mydock
+# The course needs no network: JupyterLab shall not offer to fetch its news (it asks whatever news_url says).
+mkdir -p "$venv/share/jupyter/lab/settings"
+echo '{"@jupyterlab/apputils-extension:notification": {"fetchNews": "false", "checkForUpdates": false}}' \
+    >"$venv/share/jupyter/lab/settings/overrides.json"
 # Pictures in notebooks that nobody has signed are not shown: these came with the course.
 "$venv/bin/jupyter" trust notebooks/*.ipynb labs/*/lab.ipynb >/dev/null
 exec "$venv/bin/jupyter" lab --allow-root --no-browser --log-level=WARN \
     --ServerApp.ip="${MINIDOCK_LAB_ADDRESS:-127.0.0.1}" \
     --ServerApp.port="${MINIDOCK_LAB_PORT:-8888}" --ServerApp.port_retries=50 \
     --ServerApp.root_dir="$repository" --LabApp.default_url="$start" \
-    --LabApp.extension_manager=readonly --LabApp.news_url=None --LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate
+    --LabApp.extension_manager=readonly

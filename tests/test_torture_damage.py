@@ -13,11 +13,17 @@ import torture
 from torture import STORM, Storm, times
 
 
+@pytest.fixture(scope="module")
+def figures(request) -> Iterator[dict[str, str]]:
+    yield from torture.tell_figures(request)
+
+
 @pytest.fixture
-def storm(busybox, minidock, daemon_json, tmp_path) -> Storm:
+def storm(busybox, minidock, daemon_json, tmp_path, figures) -> Iterator[Storm]:
     storm = Storm(busybox, minidock, {"MINIDOCK_CONFIG": str(daemon_json), "HOME": str(tmp_path)}, tmp_path)
     storm.acknowledge("busybox")
-    return storm
+    yield storm
+    storm.tell(figures)
 
 
 def damages(storm: Storm, path: Path) -> Iterator[str]:
@@ -34,6 +40,7 @@ def damages(storm: Storm, path: Path) -> Iterator[str]:
     }
     for way in storm.chance.sample(sorted(ways), times(2, len(ways))):
         path.write_bytes(ways[way])
+        storm.counts["damaged files"] += 1
         yield way
     path.write_bytes(whole)
 
@@ -125,6 +132,7 @@ def test_damaged_blobs_and_lost_layers(storm, writable_registry, tmp_path):
             data = bytearray(file.read_bytes())
             data[storm.chance.randrange(len(data))] ^= 1 << storm.chance.randrange(8)
             file.write_bytes(data)
+            storm.counts["damaged files"] += 1
             if victim == layer:
                 shutil.rmtree(storm.root / "layers" / diff_id)
                 complaint(storm, file, "run", STORM)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,7 +24,7 @@ def figures(request) -> Iterator[dict[str, str]]:
 
 
 @pytest.fixture
-def storm(root, minidock, daemon_json, tmp_path, registry, writable_registry) -> Storm:
+def storm(root, minidock, daemon_json, tmp_path, registry, writable_registry, figures) -> Iterator[Storm]:
     """A root on a small disk of its own, once `on_small_disk` has mounted it; STORM is in the registry."""
     storm = Storm(root, minidock, {"MINIDOCK_CONFIG": str(daemon_json), "HOME": str(tmp_path)}, tmp_path)
     file = torture.archive(tmp_path / "storm.tar.gz", STORM, storm.chance)
@@ -31,7 +32,8 @@ def storm(root, minidock, daemon_json, tmp_path, registry, writable_registry) ->
     storm.cli("push", "-q", STORM)
     storm.cli("reset", "--yes")
     root.mkdir(exist_ok=True)
-    return storm
+    yield storm
+    storm.tell(figures)
 
 
 @pytest.fixture
@@ -39,7 +41,7 @@ def on_small_disk(storm, in_child) -> Callable[[Callable[[], None]], None]:
     """Run a function where the root is a small tmpfs; nobody else sees that mount, and it ends with it."""
 
     def run(function: Callable[[], None]) -> None:
-        def inside() -> None:
+        def inside() -> Counter[str]:
             must(
                 libc.mount(b"tmpfs", bytes(storm.root), b"tmpfs", 0, f"size={SIZE}".encode()), "mount(tmpfs)"
             )
@@ -47,8 +49,9 @@ def on_small_disk(storm, in_child) -> Callable[[Callable[[], None]], None]:
             storm.acknowledge("busybox")
             function()
             storm.calm_down()
+            return storm.counts
 
-        in_child(inside, seconds=240)
+        storm.counts = in_child(inside, seconds=times(240, 1200))
 
     return run
 
@@ -67,6 +70,7 @@ def full(storm: Storm, free: int = 0) -> Iterator[None]:
                 assert error.errno == errno.ENOSPC
                 step //= 2
         os.ftruncate(file.fileno(), file.tell() - free)
+    storm.counts["full disks"] += 1
     try:
         yield
     finally:
@@ -77,7 +81,9 @@ def refused(storm: Storm, *words: str | Path, code: int = 1) -> None:
     """The command fails, and says why in one line (a second may say what to do)."""
     done = storm.cli(*words, check=False)
     assert done.returncode == code, (words, done)
-    first, *rest = done.stderr.splitlines() or [""]
+    progress = ("Step ", " ---> ", "The image before this step")  # a build tells how far it came
+    told = [line for line in done.stderr.splitlines() if not line.startswith(progress)]
+    first, *rest = told or [""]
     assert "no space left" in first.lower(), done.stderr
     assert len(rest) <= 1, done.stderr
     assert "Error:" not in done.stderr and "Errno" not in done.stderr, done.stderr
@@ -115,6 +121,46 @@ def test_containers_on_a_full_disk(storm, on_small_disk):
             assert storm.cli("ps", "-a", "--format", "{{.Names}} {{.State}}").stdout == "made created\n"
         assert storm.cli("start", "-a", "made").returncode == 0
         storm.cli("rm", "made")
+
+    on_small_disk(act)
+
+
+def test_builds_commits_and_volumes_on_a_full_disk(storm, on_small_disk, tmp_path):
+    context = tmp_path / "context"
+    context.mkdir()
+    (context / "large").write_bytes(storm.chance.randbytes(3 << 20))
+    (context / "Dockerfile").write_text("FROM busybox\nCOPY large /one\nRUN cat /one /one > /two\n")
+    build = ("build", "-q", "-t", "built", context)
+
+    def act() -> None:
+        storm.cli("run", "--name", "box", "busybox", "sh", "-c", "head -c 2000000 /dev/urandom > /big")
+        storm.cli("volume", "create", "precious")
+        storm.cli("run", "--rm", "-v", "precious:/p", "busybox", "sh", "-c", "echo gold > /p/file")
+        for free in [0, *(storm.chance.randrange(5 << 20) for _ in range(times(1, 20)))]:
+            with full(storm, free):
+                refused(storm, *build)
+                storm.check("build on a full disk")
+                assert "built" not in storm.cli("images").stdout
+                storm.cli("builder", "prune", "-f")
+        for free in [0, 1 << 20]:
+            with full(storm, free):
+                refused(storm, "commit", "box", "kept")
+                storm.check("commit on a full disk")
+                assert "kept" not in storm.cli("images").stdout
+        with full(storm):
+            refused(storm, "volume", "create", "late")
+            code = storm.cli("run", "--rm", "-v", "filled:/bin", "busybox", "true", check=False).returncode
+            assert code == 125
+            storm.check("a volume on a full disk")
+            assert storm.cli("volume", "ls", "-q").stdout == "precious\n"
+        storm.cli(*build)
+        storm.cli("commit", "box", "kept")
+        done = storm.cli("run", "--rm", "-v", "precious:/p", "built", "sh", "-c", "cat /p/file; wc -c < /two")
+        assert done.stdout == "gold\n6291456\n"
+        storm.check("with room again")
+        storm.cli("rm", "box")
+        storm.cli("rmi", "built", "kept")
+        storm.cli("builder", "prune", "-f")
 
     on_small_disk(act)
 

@@ -6,12 +6,14 @@ import json
 import os
 import signal
 import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 
 import pytest
 import torture
 from torture import Storm, times
-from worlds import wait_for
+from worlds import REPOSITORY, wait_for
 
 
 @pytest.fixture(scope="module")
@@ -124,3 +126,50 @@ def test_what_a_killed_shim_leaves_is_named_and_the_next_start_removes_it(storm)
     storm.cli("start", "web")
     assert storm.left() == [] and len(cables()) == 1
     storm.calm_down()
+
+
+WRITER = """
+import os, sys
+from minidock.engine import Engine
+
+engine = Engine(sys.argv[1])
+os.rename = lambda *_: os._exit(9)  # killed between the writing of a file and its name
+engine.network_create("lan") if sys.argv[2] == "network" else engine.update("web", restart="always")
+"""
+
+
+@pytest.mark.parametrize(("kind", "place"), [("network", "networks"), ("container", "containers/*")])
+def test_a_file_without_its_name_is_found_and_the_next_start_removes_it(storm, kind, place):
+    storm.cli("create", "--name", "web", "-p", "8080:80", "busybox", "sleep", "1000")
+    command = [sys.executable, "-c", WRITER, storm.root, kind]
+    killed = subprocess.run(command, cwd=REPOSITORY, env=os.environ | storm.environment, check=False)
+    assert killed.returncode == 9
+    (file,) = storm.root.glob(f"{place}/.*.json.*")
+    assert any(str(file) in line for line in storm.left()), storm.left()
+    storm.cli("start", "web")
+    assert not file.exists() and storm.left() == []
+    storm.calm_down()
+
+
+LESSON = """
+import os, subprocess, sys
+from minidock.lab.lesson import own_root
+
+for again in range(2):  # who interrupts a lesson runs its first cell once more
+    engine = own_root("07")
+    assert str(engine.root) == os.environ["MINIDOCK_ROOT"] == sys.argv[1] + "/lessons/07"
+    subprocess.run(["cp", "-a", f"{sys.argv[1]}/images", f"{sys.argv[1]}/layers", engine.root], check=True)
+    engine.start(engine.create("busybox", ["sleep", "1000"], name="web").id)
+os._exit(0)
+"""
+
+
+def test_reset_ends_what_a_lesson_with_a_root_of_its_own_left(storm):
+    environment = os.environ | storm.environment | {"MINIDOCK_ROOT": str(storm.root)}
+    subprocess.run(
+        [sys.executable, "-c", LESSON, storm.root], cwd=REPOSITORY, env=environment, check=True, timeout=60
+    )
+    assert len(cables()) == 1
+    storm.cli("reset", "--yes")
+    wait_for(lambda: not cables(), what="the end of the cable")
+    storm.check_gone()

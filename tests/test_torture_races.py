@@ -21,10 +21,11 @@ def figures(request) -> Iterator[dict[str, str]]:
 
 
 @pytest.fixture
-def storm(busybox, minidock, daemon_json, tmp_path) -> Storm:
+def storm(busybox, minidock, daemon_json, tmp_path, figures) -> Iterator[Storm]:
     storm = Storm(busybox, minidock, {"MINIDOCK_CONFIG": str(daemon_json), "HOME": str(tmp_path)}, tmp_path)
     storm.acknowledge("busybox")
-    return storm
+    yield storm
+    storm.tell(figures)
 
 
 def at_once(storm: Storm, *commands: Sequence[str]) -> list[tuple[int, str, str]]:
@@ -40,6 +41,7 @@ def at_once(storm: Storm, *commands: Sequence[str]) -> list[tuple[int, str, str]
         )
         for command in commands
     ]
+    storm.counts[f"commands in races of up to {MANY}"] += len(processes)
     told = [process.communicate(timeout=240 * PATIENCE) for process in processes]
     for _, err in told:
         assert len(err.splitlines()) <= 2 and "bug" not in err, err
@@ -118,7 +120,7 @@ def test_the_first_images_of_a_root(storm, tmp_path):
     storm.check_images("the first images")
 
 
-def test_many_containers_at_once(storm, figures):
+def test_many_containers_at_once(storm):
     many = times(30, 200)
     for begin in range(0, many, MANY):
         names = [f"n{number}" for number in range(begin, min(begin + MANY, many))]
@@ -131,7 +133,7 @@ def test_many_containers_at_once(storm, figures):
     assert len(storm.cli("ps", "-q").stdout.split()) == many // 2
     storm.cli("rm", "-f", *[f"n{number}" for number in range(many)], timeout=300)
     storm.check("the end of many")
-    figures["containers at once"] = str(many)
+    storm.counts["containers at once"] = many
     storm.calm_down()
 
 
@@ -151,7 +153,7 @@ for cycle in range(int(sys.argv[3])):
 """
 
 
-def test_start_and_stop_again_and_again(storm, figures):
+def test_start_and_stop_again_and_again(storm):
     workers, cycles = 4, times(25, 250)
     processes = [
         subprocess.Popen(
@@ -167,7 +169,7 @@ def test_start_and_stop_again_and_again(storm, figures):
         _, err = process.communicate(timeout=600 * PATIENCE)
         assert process.returncode == 0, err
     storm.check("many starts and stops")
-    figures["start and stop, cycles"] = str(workers * cycles)
+    storm.counts["start and stop, cycles"] = workers * cycles
     storm.calm_down()
 
 

@@ -17,6 +17,7 @@ import socket
 import subprocess
 import tarfile
 import time
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -40,12 +41,14 @@ def tell_figures(request: pytest.FixtureRequest) -> Iterator[dict[str, str]]:
     """A table to fill; printed after the module's tests in the long form."""
     figures: dict[str, str] = {}
     yield figures
-    terminal = request.config.pluginmanager.get_plugin("terminalreporter")
+    plugins = request.config.pluginmanager
+    terminal, capture = (plugins.get_plugin(name) for name in ("terminalreporter", "capturemanager"))
     if LONG and terminal is not None:
-        terminal.write_line("")
-        terminal.section(f"{request.module.__name__}, seed {SEED}")
-        for what, number in figures.items():
-            terminal.write_line(f"  {what:<52} {number}")
+        with capture.global_and_fixture_disabled():  # what a fixture prints is shown after a failure only
+            terminal.write_line("")
+            terminal.section(f"{request.module.__name__}, seed {SEED}")
+            for what, number in figures.items():
+                terminal.write_line(f"  {what:<52} {number}")
 
 
 @dataclass
@@ -58,6 +61,7 @@ class Storm:
     scratch: Path
     chance: random.Random = field(default_factory=lambda: random.Random(SEED))
     kills: dict[str, list[int]] = field(default_factory=dict)  # of what: [tries, those that hit]
+    counts: Counter[str] = field(default_factory=Counter)  # of other misfortunes
     lasts: dict[str, float] = field(default_factory=dict)  # seconds that a command takes, undisturbed
     acknowledged: dict[str, str] = field(default_factory=dict)  # image name → id
     before: dict[str, str] = field(default_factory=dict)  # settings of the network before all
@@ -241,7 +245,8 @@ class Storm:
         litter = [path for path in (root / "tmp").glob("*") if path.suffix != ".partial"]
         litter += [path for path in (root / "containers").glob(".*") if path.name not in (".lock", ".init")]
         litter += [*(root / "images").rglob(".*"), *root.glob(".*"), *(root / "names").glob("*")]
-        litter += [*(root / "cache").rglob(".*")]
+        litter += [*(root / "cache").rglob(".*"), *root.glob("containers/*/.*.json.*")]
+        litter += [*(root / "networks").glob(".*.json.*")]
         assert not litter, litter
 
     def check_gone(self) -> None:
@@ -268,6 +273,8 @@ class Storm:
     def tell(self, figures: dict[str, str]) -> None:
         for what, (tried, hit) in sorted(self.kills.items()):
             figures[f"SIGKILL of {what}"] = f"{tried} ({hit} hit it alive)"
+        for what, number in sorted(self.counts.items()):
+            figures[what] = str(int(figures.get(what, 0)) + number)
 
 
 def _read(path: Path) -> str:

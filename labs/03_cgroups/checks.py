@@ -3,18 +3,22 @@
 The world has cgroups of its own, too: what looks like the top of the trees is the checker's own cgroup.
 """
 
+import _thread
+import ctypes
 import json
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from unittest import mock
 
 from minidock.errors import KernelError
 from minidock.kernel import cgroups
-from minidock.kernel.cgroup_tree import CONTROLLERS, hierarchies, processes
+from minidock.kernel.cgroup_tree import CONTROLLERS, hierarchies, keyed, processes
 from minidock.lab.checks import CGROUP, World, expect, task
 
 MIB = 1 << 20
@@ -57,12 +61,6 @@ def _sleep():
     time.sleep(20)
 
 
-def _spin():
-    """Busy, so that the freeze must wait until it has a processor; a sleeper would stand already."""
-    while True:
-        pass
-
-
 def _wait(happened, seconds=SECONDS):
     """Whether it happens before patience ends."""
     end = time.monotonic() + seconds
@@ -82,6 +80,105 @@ def _several(number, places, program=_sleep):
 
 def _in(seconds):
     return time.monotonic() + seconds
+
+
+# How long the kernel takes to stop or to end a process is chance, and often too short to be noticed. What
+# a debugger holds stays until the debugger is gone. So whoever does not wait is found out every time.
+
+PTRACE_SEIZE, PTRACE_O_TRACEEXIT = 0x4206, 0x40  # linux/ptrace.h
+
+
+@contextmanager
+def _held(threads, asked=lambda: True):
+    """While the block runs, a debugger holds each of *threads* that wants to end.
+
+    It goes before, and they end, when *asked* says yes and the student's code then waits as it should: it
+    reads again and again. Whoever waits without reading gets a little patience. Yields a pipe, with a byte
+    in it when the first is held.
+    """
+    ptrace = ctypes.CDLL(None).ptrace
+    ptrace.argtypes, ptrace.restype = [ctypes.c_long] * 4, ctypes.c_long
+    student = os.readlink("/proc/self")
+    reading, writing = os.pipe()
+    debugger = os.fork()
+    if debugger == 0:
+        for each in threads:
+            ptrace(PTRACE_SEIZE, each, 0, PTRACE_O_TRACEEXIT)
+        os.write(writing, b".")
+        os.wait()  # a debugger hears of it like a parent
+        os.write(writing, b".")
+        _wait(asked)
+        enough = _reads(student) + 40
+        _wait(lambda: _reads(student) > enough, SECONDS - 1)
+        os._exit(0)
+    os.close(writing)
+    os.read(reading, 1)
+    try:
+        yield reading
+    finally:
+        os.kill(debugger, signal.SIGKILL)
+
+
+def _reads(process):
+    """How often a process has called read(2)."""
+    with suppress(OSError):
+        return keyed(Path(f"/proc/{process}/io").read_text().replace(":", ""))["syscr"]
+    return 0
+
+
+@contextmanager
+def _changing(places):
+    """A process in the middle of an execve: the kernel first waits for the end of its other thread.
+
+    That one is held. So this process cannot stop until a moment after somebody asks it to.
+    """
+    told, telling = os.pipe()
+    allowed, allowing = os.pipe()
+
+    def other():
+        os.write(telling, b"%d" % threading.get_native_id())
+        time.sleep(20)
+
+    def program():
+        _thread.start_new_thread(other, ())
+        os.read(allowed, 1)
+        os.execv("/bin/sleep", ["sleep", "20"])
+
+    _start(program, places)
+    thread = int(os.read(told, 16))
+    if hierarchies()[0] == "v1":  # frozen it could not end, even when it is let go
+        _write(f"{hierarchies()[1]['freezer']}/tasks", str(thread))
+    with _held([thread], lambda: _freezing(places["freezer"])) as held:
+        os.write(allowing, b".")
+        os.read(held, 1)
+        yield
+
+
+def _freezing(directory):
+    """Whether somebody asked the cgroup to freeze, read without the student's code."""
+    if hierarchies()[0] == "v1":
+        return Path(directory, "freezer.state").read_text() != "THAWED\n"
+    return Path(directory, "cgroup.freeze").read_text() == "1\n"
+
+
+@contextmanager
+def _others_first(places):
+    """When the first process is killed, all others that can fork do so before the caller goes on.
+
+    On a busy machine that happens by itself.
+    """
+    kill = os.kill
+
+    def and_wait(pid, number):
+        kill(pid, number)
+        if not waited:
+            waited.append(pid)
+            before = set(processes(places["freezer"]))
+            _wait(lambda: _stands(places) or not before & set(processes(places["freezer"])))
+
+    waited: list[int] = []
+    with mock.patch("os.kill", and_wait):
+        yield
 
 
 # --- task 1 --------------------------------------------------------------------------------------
@@ -277,14 +374,15 @@ def _stands(places):
 def test_all_stand_when_freeze_returns(world: World):
     def story():
         with _cgroup() as places:
-            _several(8, places, _spin)
-            cgroups.freeze(places, _in(SECONDS))
-            return _stands(places)
+            _several(3, places)
+            with _changing(places):
+                cgroups.freeze(places, _in(SECONDS))
+                return _stands(places)
 
     told = world.tell(story, call="freeze(places, deadline)")
     expect(
         told.value,
-        call="freeze(places, deadline) of 8 busy processes",
+        call="freeze(places, deadline) of 4 processes; one is in the middle of an execve",
         result="when it returned, some still ran",
         expected="all stand: who takes a snapshot of the files next must be sure",
         next_step="Read the state in a loop, and return only when the file says that all are frozen.",
@@ -366,7 +464,8 @@ def test_a_fork_bomb_ends(world: World):
             for _ in range(8):
                 _start(hop, places)
             _wait(lambda: len(processes(places["freezer"])) >= 4)
-            cgroups.kill_all(places, _in(2 * SECONDS))
+            with _others_first(places):
+                cgroups.kill_all(places, _in(2 * SECONDS))
             return _wait(lambda: not processes(places["freezer"]))
 
     told = world.listen(story)
@@ -384,13 +483,14 @@ def test_nobody_is_left_when_it_returns(world: World):
     def story():
         with _cgroup() as places:
             _several(20, places)
-            cgroups.kill_all(places, _in(2 * SECONDS))
-            return len(processes(places["freezer"]))
+            with _held(processes(places["freezer"])):
+                cgroups.kill_all(places, _in(2 * SECONDS))
+                return len(processes(places["freezer"]))
 
     told = world.tell(story, call="kill_all(places, deadline)")
     expect(
         told.value == 0,
-        call="kill_all(places, deadline) of 20 processes",
+        call="kill_all(places, deadline) of 20 processes, of which a debugger holds each a moment longer",
         result=f"when it returned, {told.value} were still there",
         expected="none: the next step removes the cgroup",
         next_step="A kill takes a moment. Look again until the list is empty.",

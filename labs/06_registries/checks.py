@@ -250,25 +250,25 @@ def test_what_the_registry_claims_must_be_true(world: World):
 
 
 @task(3)
-def test_the_machine_s_platform_is_found(world: World):
+def test_the_platform_of_the_machine_is_found(world: World):
     step = "Split at / and compare system and architecture of each entry."
     _compare(world, "choose_platform", [["linux/s390x", "linux/amd64", "linux/386"], "linux/amd64"], 1, step)
     _compare(world, "choose_platform", [["linux/amd64", "linux/arm64/v8"], "linux/arm64"], 1, step)
 
 
-@task(3, needs=("test_the_machine_s_platform_is_found",))
+@task(3, needs=("test_the_platform_of_the_machine_is_found",))
 def test_another_system_does_not_fit(world: World):
     step = "windows/amd64 has the same processor and another system."
     _compare(world, "choose_platform", [["windows/amd64", "linux/amd64"], "linux/amd64"], 1, step)
 
 
-@task(3, needs=("test_the_machine_s_platform_is_found",))
+@task(3, needs=("test_the_platform_of_the_machine_is_found",))
 def test_no_fit_is_none(world: World):
     step = "None means: this image does not exist for this machine."
     _compare(world, "choose_platform", [["linux/s390x", "unknown/unknown"], "linux/amd64"], None, step)
 
 
-@task(3, needs=("test_the_machine_s_platform_is_found",))
+@task(3, needs=("test_the_platform_of_the_machine_is_found",))
 def test_a_newer_variant_does_not_fit(world: World):
     step = (
         "Code for amd64/v3 uses instructions that a v1 processor lacks. A missing variant means v1 for amd64."
@@ -276,7 +276,7 @@ def test_a_newer_variant_does_not_fit(world: World):
     _compare(world, "choose_platform", [["linux/amd64/v3", "linux/amd64"], "linux/amd64"], 1, step)
 
 
-@task(3, needs=("test_the_machine_s_platform_is_found",))
+@task(3, needs=("test_the_platform_of_the_machine_is_found",))
 def test_the_newest_variant_that_fits_is_best(world: World):
     step = "All of them run. The one with the highest variant uses the processor best."
     _compare(world, "choose_platform", [["linux/arm/v5", "linux/arm/v6"], "linux/arm/v7"], 1, step)

@@ -73,7 +73,7 @@ def build(
         context, text, name = open_context(source.context, source.dockerfile, scratch, source.stdin)
         known = Known(cache.digests(store.root, context.root))
         dockerfile = parser.parse(text, name)
-        others = _present(store, options.cache_from, on_event)
+        others = _present(store, options.cache_from, on_event) if options.cache_from else None
         steps = cache.Cache(store.root, others, used=options.use_cache, newest=options.newest)
         shop = Workshop(store, new, steps, replace(context, known=known), options, on_event, student_layers)
         building = _Building(shop, dockerfile, find_image)

@@ -54,16 +54,21 @@ class Answer:
 
 
 class Cache:
-    """The cache of one state root. *images* are those of ``--cache-from``: their steps count as well.
+    """The cache of one state root. *images* are those of ``--cache-from``; where given, only they count.
 
     *newest* is the build's SOURCE_DATE_EPOCH: what was built with another has other times in it.
     """
 
     def __init__(
-        self, root: Path, images: Iterable[Image] = (), *, used: bool = True, newest: int | None = None
+        self,
+        root: Path,
+        images: Iterable[Image] | None = None,
+        *,
+        used: bool = True,
+        newest: int | None = None,
     ) -> None:
         self._directory = directory(root)
-        self._images = list(images)
+        self._images = None if images is None else list(images)
         self._used = used
         self._suffix = "" if newest is None else f"-{newest}"
 
@@ -71,15 +76,15 @@ class Cache:
         """Look for a step after *draft*."""
         if not self._used:
             return Answer(None, "--no-cache was given")
+        if self._images is not None:
+            found = (_next_step(image, draft, question.created_by) for image in self._images)
+            step = next((each for each in found if each is not None), None)
+            return Answer(step, "" if step else "no image of --cache-from has this step")
         own = self._after(draft)
         with suppress(OSError, ValueError, KeyError, TypeError):
             record = json.loads(self._record(draft, question).read_bytes())
             layer = Layer(**record["layer"]) if record["layer"] else None
             return Answer(Step(record["created"], question.created_by, layer))
-        for image in self._images:
-            step = _next_step(image, draft, question.created_by)
-            if step is not None:
-                return Answer(step)
         return Answer(None, _reason(list(_records(own)), question))
 
     def remember(self, draft: Draft, question: Question, step: Step) -> None:

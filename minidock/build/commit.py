@@ -105,12 +105,14 @@ def _layer(store: Store, new: Transaction, container: Container, image: Image) -
 @contextmanager
 def _still(container: Container, pause: bool) -> Iterator[None]:
     """Hold a running container still: else a file could change between its size and its content."""
-    running = pause and container.status() == "running"
-    if running:
-        lifecycle.pause(container)
+    paused = False
+    if pause and container.status() == "running":
+        with suppress(Conflict):  # it ended just now: nothing moves any more
+            lifecycle.pause(container)
+            paused = True
     try:
         yield
     finally:
-        if running:
-            with suppress(Conflict):  # it ended just before it was paused, or was killed
+        if paused:
+            with suppress(Conflict):  # it was killed meanwhile
                 lifecycle.unpause(container)

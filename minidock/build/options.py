@@ -40,6 +40,7 @@ class Options:
     shm_size: int = 64 << 20  # bytes
     ulimits: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     explain: bool = False
+    userns_remap: str = ""  # as in daemon.json
     newest: int | None = None  # seconds since the epoch
 
 

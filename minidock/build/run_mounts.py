@@ -103,22 +103,26 @@ def prepared(
                     continue
             elif mount.kind == "cache":
                 source = stack.enter_context(_cache(mount, target, caches, own / "files"))
-                ready.mounts.append(Mount("bind", str(source), target, read_only=mount.read_only))
+                ready.mounts.append(_bind(source, target, mount.read_only))
             else:
-                ready.mounts.append(Mount("bind", str(own / "files"), target, read_only=mount.read_only))
+                ready.mounts.append(_bind(own / "files", target, mount.read_only))
             if mount.target:
                 ready.points.append(target)
         if planned.script:
             file = scratch / "script"
             file.write_text(planned.script, errors="surrogateescape")
             file.chmod(0o755)
-            ready.mounts.append(Mount("bind", str(file), f"{_SCRIPTS}/script", read_only=True))
+            ready.mounts.append(_bind(file, f"{_SCRIPTS}/script", True))
         yield ready
 
 
 def script_path() -> str:
     """Where the heredoc that is a script stands in the container."""
     return f"{_SCRIPTS}/script"
+
+
+def _bind(source: Path, target: str, read_only: bool) -> Mount:
+    return Mount("bind", str(source), target, read_only=read_only, mapped=True)
 
 
 def _secret(mount: RunMount, target: str, own: Path, secrets: dict[str, bytes], ready: Ready) -> bool:
@@ -141,7 +145,7 @@ def _secret(mount: RunMount, target: str, own: Path, secrets: dict[str, bytes], 
         file.write(value)
         os.fchown(descriptor, mount.uid or 0, mount.gid or 0)
         os.fchmod(descriptor, 0o400 if mount.mode is None else mount.mode)
-    ready.mounts.append(Mount("bind", str(path), target, read_only=True))
+    ready.mounts.append(_bind(path, target, True))
     return True
 
 

@@ -25,7 +25,8 @@ from minidock.containers import timestamps, wiring
 from minidock.containers.spec import Namespaces, Spec
 from minidock.containers.state import Container
 from minidock.containers.streams import Streams
-from minidock.errors import MinidockError
+from minidock.errors import InvalidInput, MinidockError
+from minidock.images import owners
 from minidock.images.image import Layer
 from minidock.kernel import overlay
 from minidock.kernel.overlay import Change
@@ -76,7 +77,8 @@ def run(
 
     Raises CommandFailed, MinidockError when the container cannot start. The container is gone afterwards.
     """
-    from minidock.containers import lifecycle, shim  # not before a container is needed: 40 ms
+    # Not before a container is needed: 40 ms.
+    from minidock.containers import lifecycle, shim, user_namespace
 
     shim.get_ready()  # the shims of all RUNs are forked from here: what is imported now, none of them imports
     options, settings = shop.options, draft.settings
@@ -102,7 +104,7 @@ def run(
             limits=options.limits,
             shm_size=options.shm_size,
             ulimits=dict(options.ulimits),
-            namespaces=Namespaces(network=network),
+            namespaces=_namespaces(network, options.userns_remap),
             wiring=_wiring(network, options.extra_hosts),
             student_layers=shop.student_layers,
             owner=str(shop.new.directory),
@@ -114,6 +116,8 @@ def run(
 
             def execute() -> int:
                 code = _execute(shop, stage, container)
+                if spec.namespaces.user == "private":
+                    owners.change(upper, user_namespace.ids_of(spec).inside)
                 run_mounts.forget(upper, ready.points, sorted(settings.get("Volumes") or {}), below)
                 return code
 
@@ -153,6 +157,20 @@ def _execute(shop: Workshop, stage: str, container: Container) -> int:
     seconds = time.monotonic() - begin
     shop.tell(ContainerEnded(stage, container.id, code, seconds, requests))
     return code
+
+
+def _namespaces(network: str, userns_remap: str) -> Namespaces:
+    """As those of a container, also where daemon.json says that users are remapped."""
+    spaces = Namespaces(network=network)
+    if userns_remap:
+        from minidock.containers import subordinate
+
+        why = subordinate.why_not(spaces)
+        if why:
+            raise InvalidInput(f"RUN: {why}", hint="Choose another network, or none.")
+        spaces.user = "private"
+        spaces.user_ids, spaces.group_ids = subordinate.ranges(userns_remap)
+    return spaces
 
 
 def _wiring(network: str, extra_hosts: tuple[str, ...]) -> wiring.Wiring:

@@ -28,7 +28,7 @@ TITLES = {
     10: "volumes",
     11: "networks and what root may do",
 }
-_PLAIN_WIDTH = 110
+_PLAIN_WIDTH = 100  # a notebook shows this much of a line
 _ID = re.compile("[0-9a-f]{64}")
 
 
@@ -77,7 +77,8 @@ class Page:
 
     def _chapter(self, steps: list[Step]) -> None:
         total = sum(step.microseconds for step in steps)
-        self._line(f"{len(steps)} steps, {_time(total)} in the kernel's hands\n")
+        count = f"{len(steps)} step{'s' if len(steps) != 1 else ''}"
+        self._line(f"{count}, {_time(total)} in the kernel's hands\n")
         for group in purposes(steps):
             self._purpose(group)
         self._summary(steps)

@@ -90,6 +90,8 @@ def connect(context: Context, values: Values, arguments: list[str]) -> int:
         ip=values["ip"] or "",
         ip6=values["ip6"] or "",
         links=values["link"],
+        link_local=values["link-local-ip"],
+        driver_options=dict(values["driver-opt"]),
     )
     return 0
 
@@ -171,10 +173,15 @@ _CREATE = (
 )
 _CONNECT = (
     repeated("alias", help="Add network-scoped alias for the container"),
-    repeated("driver-opt", help="(accepted: the driver bridge has none for one container)", kind="strings"),
+    repeated(
+        "driver-opt",
+        help="driver options for the network (bridge has none for one container)",
+        convert=notation.assignment,
+    ),
     Flag("ip", help="IPv4 address (e.g., 172.30.100.104)"),
     Flag("ip6", help="IPv6 address (e.g., 2001:db8::33)"),
     repeated("link", help="Add link to another container"),
+    repeated("link-local-ip", help="Add a link-local address for the container"),
 )
 _LS = (
     _FILTER,

@@ -95,14 +95,13 @@ HEADINGS = {
 def search(context: Context, values: Values, arguments: list[str]) -> int:
     """Look for images by name."""
     whole = values["no-trunc"]
-    answer = context.engine.search(arguments[0], limit=values["limit"])
+    answer = context.engine.search(
+        arguments[0], limit=values["limit"], filters=parse_filters(values["filter"])
+    )
     if answer.note:
         say(answer.note)
     rows = []
-    official, stars = _search_filters(values["filter"])
     for found in answer.results:
-        if found.stars < stars or official not in (None, found.official):
-            continue
         text = found.description.replace("\n", " ").replace("\r", " ")
         rows.append(
             {
@@ -115,19 +114,6 @@ def search(context: Context, values: Values, arguments: list[str]) -> int:
         )
     table.show(rows, HEADINGS, ("Name", "Description", "StarCount", "IsOfficial"), values["format"])
     return 0
-
-
-def _search_filters(texts: list[str]) -> tuple[bool | None, int]:
-    """``is-official=true``, ``stars=3``."""
-    official, stars = None, 0
-    for key, values in parse_filters(texts).items():
-        if key == "is-official" and values[-1].lower() in ("true", "false", "1", "0"):
-            official = values[-1].lower() in ("true", "1")
-        elif key == "stars" and values[-1].isdigit():
-            stars = int(values[-1])
-        else:
-            raise MinidockError(f"invalid filter '{key}={values[-1]}'", hint="Filters: is-official, stars.")
-    return official, stars
 
 
 _QUIET = boolean("quiet", "q", "Suppress verbose output")

@@ -24,6 +24,7 @@ FLAGS = (
     Flag("cpuset-mems", help="MEMs in which to allow execution (0-3, 0,1)"),
     Flag("detach-keys", help="Override the key sequence for detaching a container"),
     repeated("device", help="Add a host device to the container", convert=notation.device),
+    repeated("device-cgroup-rule", help="Add a rule to the cgroup allowed devices list"),
     repeated("dns", help="Set custom DNS servers"),
     repeated("dns-option", help="Set DNS options"),
     repeated("dns-search", help="Set custom DNS search domains"),
@@ -40,15 +41,18 @@ FLAGS = (
     Flag("ip", help="IPv4 address (e.g., 172.30.100.104)"),
     Flag("ip6", help="IPv6 address (e.g., 2001:db8::33)"),
     Flag("ipc", help="IPC mode to use"),
+    Flag("isolation", help="Container isolation technology"),
     repeated("label", "l", "Set meta data on a container"),
     repeated("label-file", help="Read in a line delimited file of labels"),
     repeated("link", help="Add link to another container"),
+    repeated("link-local-ip", help="Container IPv4/IPv6 link-local addresses"),
     Flag("log-driver", help="Logging driver for the container"),
     repeated("log-opt", help="Log driver options", convert=notation.assignment),
     Flag("mac-address", help="Container MAC address (e.g., 92:d0:c6:0a:29:33)"),
     Flag("memory", "m", "bytes", "Memory limit", None, notation.size),
     Flag("memory-reservation", "", "bytes", "Memory soft limit", None, notation.size),
     Flag("memory-swap", "", "bytes", "Memory plus swap: '-1' for unlimited swap", None, notation.swap_size),
+    Flag("memory-swappiness", "", "int", "Tune container memory swappiness (0 to 100)", None, integer),
     repeated(
         "mount", help="Attach a filesystem mount to the container", kind="mount", convert=mount_notation.mount
     ),
@@ -96,6 +100,7 @@ FLAGS = (
     boolean("read-only", help="Mount the container's root filesystem as read only"),
     Flag("restart", help="Restart policy to apply when a container exits"),
     boolean("rm", help="Automatically remove the container when it exits"),
+    Flag("runtime", help="Runtime to use for this container"),
     repeated("security-opt", help="Security Options"),
     Flag("shm-size", "", "bytes", "Size of /dev/shm", None, notation.size),
     Flag("stop-signal", help="Signal to stop the container", convert=notation.signal_name),
@@ -115,9 +120,8 @@ FLAGS = (
 
 # Flags of Docker that minidock does not have: never ignored in silence.
 _MISSING = (
-    "blkio-weight blkio-weight-device cgroup-parent cpu-rt-period cpu-rt-runtime device-cgroup-rule "
-    "device-read-bps device-read-iops device-write-bps device-write-iops gpus isolation kernel-memory "
-    "link-local-ip memory-swappiness runtime storage-opt use-api-socket"
+    "blkio-weight blkio-weight-device cgroup-parent cpu-rt-period cpu-rt-runtime device-read-bps "
+    "device-read-iops device-write-bps device-write-iops gpus kernel-memory storage-opt use-api-socket"
 )
 
 
@@ -138,7 +142,7 @@ def engine_options(values: Values) -> dict[str, Any]:
     options = {
         flag.name.replace("-", "_"): values[flag.name]
         for flag in FLAGS
-        if flag.name not in skipped and values[flag.name] not in (None, [], False)
+        if flag.name not in skipped and values[flag.name] not in (None, []) and values[flag.name] is not False
     }
     environment = [entry for file in values["env-file"] for entry in notation.variables_file(file)]
     for text in values["env"]:

@@ -89,8 +89,8 @@ class Maker:
         if self.wish.keep:
             return False
         spec = member.container.spec
-        network = (wanted.get("network") or [""])[0]
-        shared = network if network.startswith("container:") else ""  # of a service that was made anew?
+        network = (wanted.get("network") or [""])[0]  # as text: a mode, perhaps of a service made anew
+        shared = network if isinstance(network, str) and network.startswith("container:") else ""
         return (
             self.wish.force
             or member.label.get(labels.HASH) != labels.config_hash(self.project, name)

@@ -25,11 +25,13 @@ _SAME = {
     "cgroup": "cgroupns",
     "cpus": "cpus",
     "cpuset": "cpuset_cpus",
+    "device_cgroup_rules": "device_cgroup_rule",
     "dns_opt": "dns_option",
     "entrypoint": "entrypoint",
     "extra_hosts": "add_host",
     "mem_limit": "memory",
     "mem_reservation": "memory_reservation",
+    "mem_swappiness": "memory_swappiness",
     "memswap_limit": "memory_swap",
     "stdin_open": "interactive",
     "sysctls": "sysctl",
@@ -155,18 +157,24 @@ def _networks(
     if mode:
         options["network"] = [_namespace(mode, container_of)]
         return
-    entries = [(key, entry or {}) for key, entry in (service.get("networks") or {}).items()]
+    entries = [(key, entry or Map()) for key, entry in (service.get("networks") or {}).items()]
     entries.sort(key=lambda pair: (-(pair[1].get("priority") or 0), pair[0]))
-    texts = []
-    for key, entry in entries:
-        parts = [f"name={project.networks[key]['name']}"]
-        aliases = [own_name or name, *(entry.get("aliases") or [])]
-        parts += [f"alias={alias}" for alias in dict.fromkeys(aliases)]
-        for ours, field in (("ipv4_address", "ip"), ("ipv6_address", "ip6"), ("mac_address", "mac-address")):
-            if entry.get(ours):
-                parts.append(f"{field}={entry[ours]}")
-        texts.append(",".join(parts))
-    options["network"] = texts or ["none"]
+    options["network"] = [
+        _attachment(str(project.networks[key]["name"]), entry, own_name or name) for key, entry in entries
+    ] or ["none"]
+
+
+_OF_ATTACHMENT = {"ipv4_address": "ip", "ipv6_address": "ip6", "mac_address": "mac-address"}
+
+
+def _attachment(network: str, entry: Map, alias: str) -> dict[str, list[str]]:
+    """A --network in the form of network_options.py."""
+    aliases = dict.fromkeys([alias, *map(str, entry.get("aliases") or [])])
+    fields = {"name": [network], "alias": list(aliases)}
+    fields |= {ours: [str(entry[key])] for key, ours in _OF_ATTACHMENT.items() if entry.get(key)}
+    fields["link-local-ip"] = [str(each) for each in entry.get("link_local_ips") or []]
+    fields["driver-opt"] = [f"{key}={value}" for key, value in (entry.get("driver_opts") or {}).items()]
+    return fields
 
 
 def _health(service: Map, options: Options) -> None:
@@ -203,7 +211,7 @@ def _limits(service: Map, options: Options) -> None:
     for key in ("memory", "memory_reservation", "memory_swap", "shm_size", "cpus"):
         if isinstance(options.get(key), str):
             options[key] = str(options[key])
-    for key in ("cpu_shares", "cpu_quota", "cpu_period", "pids_limit", "oom_score_adj"):
+    for key in ("cpu_shares", "cpu_quota", "cpu_period", "pids_limit", "oom_score_adj", "memory_swappiness"):
         if options.get(key) is not None:
             options[key] = int(options[key])
 

@@ -14,12 +14,12 @@ from minidock.compose.reading import ComposeError, Map, Place
 
 _REFUSED = (
     *("blkio_config", "cgroup_parent", "cpu_count", "cpu_percent", "cpu_rt_period", "cpu_rt_runtime"),
-    *("credential_spec", "device_cgroup_rules", "gpus", "isolation", "mem_swappiness", "models"),
-    *("post_start", "pre_stop", "provider", "pull_refresh_after", "runtime", "storage_opt"),
-    "use_api_socket",
+    *("credential_spec", "gpus", "isolation", "models", "post_start", "pre_stop", "provider"),
+    *("pull_refresh_after", "runtime", "storage_opt", "use_api_socket"),
 )
 _REFUSED_IN_BUILD = (*("additional_contexts", "cache_to", "entitlements", "isolation", "privileged", "ssh"),)
-_REFUSED_IN_ATTACHMENT = ("interface_name", "link_local_ips", "driver_opts", "gw_priority")
+_CHANGES_NOTHING: tuple[object, ...] = (None, "default", "runc", [])
+_REFUSED_IN_ATTACHMENT = ("interface_name", "gw_priority")
 _OF_A_SWARM = ("endpoint_mode", "labels", "placement", "rollback_config", "update_config")
 _HINTS = {
     "additional_contexts": "Build that image as a service of its own, and name it in FROM.",
@@ -34,7 +34,7 @@ def check(project: Project, names: Iterable[str], warn: Warn) -> None:
         service = project.services[name]
         path = f"services.{name}"
         for key in service:
-            if key in _REFUSED and service[key] not in (None, "default", []):
+            if key in _REFUSED and service[key] not in _CHANGES_NOTHING:
                 raise refused(f"{path}.{key}", service.places.get(key), _HINTS.get(key))
         _build(path, service.get("build"), warn)
         _deploy(path, service.get("deploy") or Map(), warn)

@@ -106,10 +106,10 @@ class _Conversation:
         self._sinks = {STDOUT: streams.stdout, STDERR: streams.stderr}
         self._exit: int | None = None
         self._detached = False
-        if streams.typed:
-            self._send(protocol.frame(STDIN, streams.typed))
         self.wakeup = -1  # readable when a signal arrived
         self.signals: list[int] = []
+        if streams.typed:
+            self._type(streams.typed)
 
     def run(self) -> int:
         self._take_frames()  # some may have come together with the first answer
@@ -132,6 +132,7 @@ class _Conversation:
             poll.register(caller, 0)  # no more than a hangup
         for descriptor, events in poll.poll():
             if descriptor == caller and events & (select.POLLHUP | select.POLLERR):
+                self._hear_last_words()
                 self._detached = True
             elif descriptor == self.wakeup:
                 self._pass_signals()
@@ -203,6 +204,15 @@ class _Conversation:
             self._stdin = None
             self._send(protocol.frame(STDIN, b""))
             return
+        self._type(data)
+
+    def _hear_last_words(self) -> None:
+        """What was typed just before the hangup came with it, and is input like any other."""
+        if self._stdin is not None and self._stdin == self._streams.caller:
+            with contextlib.suppress(OSError):
+                self._type(os.read(self._stdin, _BLOCK))
+
+    def _type(self, data: bytes) -> None:
         if self._tty:
             data, self._detached = self._keys.feed(data)
         if data:

@@ -78,6 +78,7 @@ class Cables:
         name = container.spec.name
         endpoint = Endpoint(os.urandom(32).hex(), name, inside=inside, aliases=list(attachment.aliases))
         endpoint.cable, endpoint.links = f"veth{os.urandom(4).hex()[:7]}", list(attachment.links)
+        endpoint.link_local = list(attachment.link_local)
         ipam.allocate(network, endpoint, attachment)
         endpoint.mac = attachment.mac or bridges.mac_of(endpoint.ip)
         network.endpoints[container.id] = endpoint
@@ -127,6 +128,8 @@ class Cables:
         for block in network.blocks:
             prefix = int(block.subnet.rpartition("/")[2])
             net.add_address(box, index, endpoint.ip6 if block.is_ipv6 else endpoint.ip, prefix)
+        for address in endpoint.link_local:
+            net.add_address(box, index, address, 64 if ":" in address else 16)
         net.link_up(box, index, ipv6=bool(endpoint.ip6))
 
     def _lead_out(self, places: list[Place], box: Netlink) -> None:

@@ -16,7 +16,8 @@ def create(root: Path, spec: Spec) -> cgroups.Cgroup:
     cgroup.apply(**asdict(spec.limits))
     from minidock.kernel import devices
 
-    devices.apply(cgroup, spec.security.devices, spec.security.privileged)
+    security = spec.security
+    devices.apply(cgroup, security.devices, security.privileged, security.device_rules)
     return cgroup
 
 

@@ -19,7 +19,7 @@ from minidock.errors import Conflict, InvalidInput, MinidockError
 from minidock.kernel import net
 from minidock.kernel.netlink import Netlink
 
-_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]*")
+_NAME = re.compile(r"[a-zA-Z0-9]([a-zA-Z0-9_. -]*[a-zA-Z0-9_.-])?")
 _DRIVERS = {"host": "host", "none": "null"}
 
 
@@ -151,8 +151,8 @@ def _check_name(name: str, networks: dict[str, Network]) -> None:
         raise Conflict(f"operation is not permitted on predefined {name} network")
     if not _NAME.fullmatch(name) or len(name) > 200:
         raise InvalidInput(
-            f"invalid network name {name!r}: only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed",
-            hint="Start with a letter or a digit.",
+            f"invalid network name {name!r}: only [a-zA-Z0-9][a-zA-Z0-9_. -] are allowed",
+            hint="Start with a letter or a digit; spaces are possible inside.",
         )
     if name in networks:
         raise Conflict(f"network with name {name} already exists")

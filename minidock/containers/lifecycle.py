@@ -72,6 +72,8 @@ def start(container: Container, attach: Streams | None = None) -> int | None:
         life.after("start", status, container.id)
         running = status in life.ALIVE
         if not running:
+            for path in files.unfinished(container.directory):
+                path.unlink(missing_ok=True)
             connection, frames = _start_shim(container, _order(container, attach))
     if running:
         return attach_to(container, attach) if attach is not None else None
@@ -331,6 +333,7 @@ def read_logs(
     path = container.directory / "log.json"
     connection = protocol.connect(container.directory) if follow else None
     if connection is None:
+        line.await_first_words(container, path, caller)
         yield from log_reader.read(path, tail=tail, since=since, until=until)
         return
     with connection:

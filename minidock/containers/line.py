@@ -7,16 +7,19 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from minidock import files
-from minidock.containers import life, lobby, protocol, spawner, state
+from minidock.containers import life, lobby, protocol, spawner, state, timestamps
 from minidock.containers.protocol import Order
 from minidock.containers.state import Container
 from minidock.errors import Conflict, MinidockError
 
 _AGAIN = 3  # a lobby may close between our look and our knock
+_FIRST_WORDS = 0.3  # seconds after a start in which `logs` waits for something to show
 
 
 def nothing() -> None:
@@ -137,6 +140,37 @@ def _recorded_end(container: Container) -> int:
             pass
         state.reconcile(container)
     return container.state().exit_code
+
+
+def await_first_words(container: Container, log: Path, caller: int | None = None) -> None:
+    """Give a container that has only just begun the time to write something to its log.
+
+    Who starts it and then asks for the log expects to find the first words there. In Docker they do: its
+    start takes that long.
+    """
+    from minidock.kernel import notice
+
+    begun = timestamps.to_nanoseconds(container.state().started_at or timestamps.NEVER) / timestamps.SECOND
+    until = time.monotonic() + min(begun + _FIRST_WORDS - time.time(), _FIRST_WORDS)
+    if until < time.monotonic() or not _empty(log):
+        return
+    connection = protocol.connect(container.directory)
+    if connection is None:
+        return
+    with connection:
+        protocol.send_request(connection, op="follow")
+        while _empty(log) and notice.readable(connection.fileno(), caller, until - time.monotonic()):
+            with contextlib.suppress(ConnectionResetError):
+                if connection.recv(65536):
+                    continue
+            return
+
+
+def _empty(log: Path) -> bool:
+    try:
+        return not log.stat().st_size
+    except FileNotFoundError:
+        return True
 
 
 def _wait_until_gone(container: Container, caller: int | None) -> None:

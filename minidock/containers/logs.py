@@ -187,10 +187,6 @@ def check_options(options: dict[str, str]) -> dict[str, str]:
             if max_file.lstrip("-").isdigit()
             else f"max-file: {max_file!r} is no number"
         )
-    if int(max_file) > 1 and "max-size" not in options:
-        raise InvalidInput(
-            "max-file is set but max-size is not", hint="Without --log-opt max-size nothing is turned over."
-        )
     if "max-size" in options and notation.size(options["max-size"]) <= 0:
         raise InvalidInput("max-size must be a positive number")
     return options

@@ -86,7 +86,10 @@ def take(root: Path, mounts: list[Mount], user: int | None = None) -> list[Taken
         else:
             source = os.path.realpath(mount.source)
             _check_propagation(mount, source)
-            tree = _copy(source, recursive=mount.recursive != "disabled")
+            if mount.mapped and user is not None:
+                tree = user_namespace.open_mapped(Path(source), user)
+            else:
+                tree = _copy(source, recursive=mount.recursive != "disabled")
             taken.append(Taken(mount, tree, os.path.isdir(source)))
     return taken
 

@@ -43,6 +43,7 @@ class Endpoint:
     cable: str = ""  # the end on the host, "veth…"
     inside: str = "eth0"  # the end in the container
     aliases: list[str] = field(default_factory=list)
+    link_local: list[str] = field(default_factory=list)
     links: list[str] = field(default_factory=list)  # in the default network: "container's id:alias"
     ports: list[nat.Port] = field(default_factory=list)
     gateway: bool = False  # what goes to the world goes this way
@@ -143,6 +144,8 @@ def locked(root: Path, *, make: bool = True) -> Iterator[dict[str, Network]]:
     if make:
         files.make_private(root / "networks")
     with files.lock(root / "networks" / ".lock"):
+        for path in files.unfinished(root / "networks"):
+            path.unlink(missing_ok=True)
         networks = load(root)
         sweep(root, networks)
         yield networks

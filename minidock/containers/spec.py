@@ -35,6 +35,7 @@ class Mount:
     anonymous: bool = False  # a volume nobody has named: it goes with its container's --rm or `rm -v`
     no_copy: bool = False  # of a volume: leave it empty, whatever the image has there
     subpath: str = ""  # of a volume: only this part of it
+    mapped: bool = False  # of a bind that minidock makes: its owners are who the container takes them for
     recursive: str = ""  # of a bind: disabled (only the one mount); read-only: writable, readonly (below it)
     driver: str = ""
     driver_options: dict[str, str] = field(default_factory=dict)
@@ -55,6 +56,7 @@ class Limits:
     cpuset_mems: str | None = None
     pids: int | None = None
     oom_kill_disable: bool = False
+    memory_swappiness: int | None = None  # 0..100; cgroup v2 has none
 
 
 @dataclass(slots=True)
@@ -70,6 +72,7 @@ class Security:
     readonly_paths: list[str] | None = None
     read_only_root: bool = False
     devices: list[str] = field(default_factory=list)  # "/dev/fuse:/dev/fuse:rwm"
+    device_rules: list[str] = field(default_factory=list)  # "c 42:* rmw": no node is made for them
     options: list[str] = field(default_factory=list)  # --security-opt as typed, for inspect
 
 
@@ -140,6 +143,8 @@ class Spec:
     # Of a build's container: the directory whose lock the builder holds. It lives no longer than that.
     owner: str = ""
     volumes_from: list[str] = field(default_factory=list)  # as typed: "name" or "name:ro"
+    # What was asked for and changes nothing here: inspect shows it again. {"Runtime": "runc"}
+    only_shown: dict[str, str] = field(default_factory=dict)
     student_layers: str = ""  # absolute MINIDOCK_LAYERS, recorded because sudo strips the environment
 
     def trees(self, root: Path) -> list[Path]:

@@ -138,8 +138,9 @@ def claim(root: Path, name: str, identifier: str) -> None:
     holder = named(root, name)
     if holder is not None:
         raise Conflict(
-            f'Conflict. The container name "/{name}" is already in use by container "{holder.id}".',
-            hint="Remove (or rename) that container to be able to reuse that name.",
+            f'Conflict. The container name "/{name}" is already in use by container "{holder.id}". '
+            "You have to remove (or rename) that container to be able to reuse that name.",
+            hint=f"minidock rm {name}",
         )
     with contextlib.suppress(FileNotFoundError):  # left by a create that was killed
         os.unlink(root / "names" / name)

@@ -14,6 +14,7 @@ import grp
 import pwd
 from pathlib import Path
 
+from minidock.containers.spec import Namespaces
 from minidock.errors import InvalidInput
 
 DOCKERS = "dockremap"
@@ -42,6 +43,20 @@ def ranges(remap: str) -> tuple[Ranges, Ranges]:
     if user.pw_uid == 0:
         raise InvalidInput("userns-remap: root cannot be remapped with itself", hint="Name another user.")
     return _ranges(USERS, user), _ranges(GROUPS, user)
+
+
+def why_not(spaces: Namespaces, privileged: bool = False) -> str:
+    """Why a container with these namespaces cannot have users of its own, in Docker's words; "" if it can.
+
+    A root who is nobody outside has no power over what is the host's.
+    """
+    if privileged:
+        return "privileged mode is incompatible with user namespaces"
+    if spaces.network == "host":
+        return "cannot share the host's network namespace when user namespaces are enabled"
+    if spaces.pid == "host":
+        return "cannot share the host PID namespace when user namespaces are enabled"
+    return ""
 
 
 def _has_dockers_user() -> bool:

@@ -14,7 +14,8 @@ MODES = ("none", "host", "default")  # beside these and container:ID, --network 
 class Attachment:
     """One network that a container is in. Empty addresses are chosen at each start.
 
-    *links* are ``container:alias``: what this container calls another one.
+    *links* are ``container:alias``: what this container calls another one. *link_local* are addresses that
+    count on this cable only, beside the proper one. *driver_options* mean nothing here: inspect shows them.
     """
 
     network: str  # its name
@@ -23,6 +24,8 @@ class Attachment:
     ip6: str = ""
     mac: str = ""
     links: list[str] = field(default_factory=list)
+    link_local: list[str] = field(default_factory=list)
+    driver_options: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(slots=True)

@@ -24,7 +24,8 @@ from minidock.images import compression, tar
 from minidock.images.compression import Stream
 from minidock.images.extract import Extractor, too_large
 from minidock.images.image import digest_of
-from minidock.images.pack import Owners, Packer
+from minidock.images.owners import Owners
+from minidock.images.pack import Packer
 from minidock.images.settle import settle
 
 DEFAULT_MAX_SIZE = 64 << 30  # as max-layer-size in daemon.json

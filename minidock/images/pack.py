@@ -8,15 +8,14 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 from minidock.errors import InvalidInput, MinidockError
 from minidock.images import tar
 from minidock.images.extract import OPAQUE, OVERLAY_OPAQUE, RESERVED_XATTRS, WHITEOUT
+from minidock.images.owners import CAPABILITY, Owners, anybodys
 from minidock.images.tar import Entry, Writer, shown
-
-Owners = Callable[[int, int], tuple[int, int]]  # user and group of a file → those in the archive
 
 BLOCK = 1 << 20  # bytes read at a time
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -190,7 +189,8 @@ class Packer:
                 )
             name = os.fsencode(key)
             if not name.startswith(RESERVED_XATTRS):
-                kept[name] = os.getxattr(where, key, follow_symlinks=follow)
+                value = os.getxattr(where, key, follow_symlinks=follow)
+                kept[name] = anybodys(value) if key == CAPABILITY else value
         return kept
 
 

@@ -21,7 +21,7 @@ class Limits:
 
     memory_swap is memory *and* swap together; -1 is unlimited swap; None with a memory limit means
     twice that limit, as Docker has it. cpu_shares is v1's scale (2..262144, default 1024). pids below
-    1 means unlimited.
+    1 means unlimited. memory_swappiness, 0 to 100, is how readily memory goes to swap; only v1 has it.
     """
 
     memory: int | None = None
@@ -34,6 +34,7 @@ class Limits:
     cpuset_mems: str | None = None
     pids: int | None = None
     oom_kill_disable: bool = False
+    memory_swappiness: int | None = None
 
     @property
     def swap_too(self) -> int | None:

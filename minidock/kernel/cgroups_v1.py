@@ -57,6 +57,7 @@ def settings(limits: Limits) -> list[Setting]:
         ("memory", _BOTH, limits.swap_too),
         ("memory", "memory.soft_limit_in_bytes", limits.memory_reservation),
         ("memory", "memory.oom_control", 1 if limits.oom_kill_disable else None),
+        ("memory", "memory.swappiness", _text(limits.memory_swappiness)),
         # the period first: a quota above the old period's bandwidth could be refused
         ("cpu", "cpu.cfs_period_us", limits.cpu_period),
         ("cpu", "cpu.cfs_quota_us", limits.cpu_quota),
@@ -67,6 +68,11 @@ def settings(limits: Limits) -> list[Setting]:
     if limits.pids:
         wanted.append(("pids", "pids.max", "max" if limits.pids < 0 else limits.pids))
     return given(wanted)
+
+
+def _text(value: int | None) -> str | None:
+    """As text, so that 0 is a value like any other."""
+    return None if value is None else str(value)
 
 
 def prepare(places: Places, settings: list[Setting]) -> list[Setting]:

@@ -88,7 +88,7 @@ def _holds_processes(directory: str) -> bool:
 def settings(limits: Limits) -> list[Setting]:
     """The settings for cgroup v2. Source: Documentation/admin-guide/cgroup-v2.rst of the kernel.
 
-    oom_kill_disable has no counterpart: v2 always kills (Docker drops the option there, too).
+    oom_kill_disable and memory_swappiness have no counterpart (Docker drops the options there, too).
     """
     check(limits)
     wanted: list[tuple[str, str, object]] = [

@@ -11,6 +11,7 @@ default list is Docker's, as runc completes it.
 from __future__ import annotations
 
 import os
+import re
 import stat
 import struct
 from collections.abc import Iterable
@@ -20,6 +21,7 @@ from minidock.errors import InvalidInput, KernelError
 from minidock.kernel import cgroups, syscalls
 
 Rule = tuple[str, int | None, int | None, str]  # "c" or "b", major, minor (None: all), of "rwm"
+_RULE = re.compile(r"([acb]) (\d{1,9}|\*):(\d{1,9}|\*) ([rwm]{1,3})", re.ASCII)
 
 DEFAULT: tuple[Rule, ...] = (
     ("c", None, None, "m"),  # any node may be made: without opening it, it is only a name
@@ -66,19 +68,34 @@ def _rule_of(path: str, asked: str, access: str) -> Rule | None:
     return None if kind is None else (kind, os.major(node.st_rdev), os.minor(node.st_rdev), access)
 
 
+def rules_from(texts: Iterable[str]) -> list[Rule]:
+    """The rules of ``--device-cgroup-rule "c 42:* rmw"``; ``a`` means both kinds. Raises InvalidInput."""
+    found: list[Rule] = []
+    for text in texts:
+        parts = _RULE.fullmatch(text)
+        if not parts:
+            raise InvalidInput(f"invalid device cgroup format '{text}'", hint='For example "c 42:* rmw".')
+        major, minor = (None if number == "*" else int(number) for number in parts.group(2, 3))
+        found += [(kind, major, minor, parts[4]) for kind in ("cb" if parts[1] == "a" else parts[1])]
+    return found
+
+
 def _refused(asked: str, why: str) -> InvalidInput:
     return InvalidInput(f'error gathering device information while adding custom device "{asked}": {why}')
 
 
 @trace.mechanism(lesson=11)
-def apply(cgroup: cgroups.Cgroup, extra: Iterable[str] = (), privileged: bool = False) -> None:
+def apply(
+    cgroup: cgroups.Cgroup, extra: Iterable[str] = (), privileged: bool = False, rules: Iterable[str] = ()
+) -> None:
     """Let the container open only harmless devices, before its first process enters the cgroup.
 
-    *extra*: ``--device`` entries. *privileged* leaves every device open.
+    *extra*: ``--device`` entries, *rules* those of ``--device-cgroup-rule``. *privileged* leaves every
+    device open.
     """
     if privileged:
         return
-    asked = rules_for(extra)
+    asked = [*rules_for(extra), *rules_from(rules)]
     directory = cgroup.path("devices")
     if directory is None:  # v1 without the controller: nothing can be enforced
         return

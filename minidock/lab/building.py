@@ -22,8 +22,8 @@ from minidock.errors import MinidockError
 from minidock.lab import svg
 from minidock.lab.svg import Drawing
 
-_ROW, _GAP, _TEXT, _LAYER = 46, 8, 560, 230  # pixels: a row, between two, the two columns
-_LONGEST = 58  # letters of an instruction that fit
+_ROW, _GAP, _TEXT, _LAYER = 46, 8, 508, 180  # pixels: a row, between two, the two columns
+_LONGEST = 66  # letters of an instruction that fit
 _NOT_ASKED = "--no-cache was given"
 _LISTED = 6  # changes named of one layer
 
@@ -144,7 +144,7 @@ class BuildPicture:
         drawing.box(8, top, _TEXT, _ROW, _COLOURS[row.outcome] if done else "none", dashed=not done)
         stage = "" if row.stage.isdigit() else f"[{row.stage}] "
         text = human.shortened(f"{stage}{row.text}", _LONGEST)
-        cache = human.shortened(row.cache.partition(": before")[0], _LONGEST + 8) if done else ""
+        cache = human.shortened(row.cache.partition(": before")[0], _LONGEST) if done else ""
         drawing.text(18, top + (19 if cache else 28), text, bold=True)
         if not done:
             return

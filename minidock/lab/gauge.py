@@ -100,16 +100,24 @@ class Gauge:
             f"{last.memory:.1f} MiB, {last.pids} processes"
         )
 
+    def _limits(self) -> tuple[float | None, float | None]:
+        """The limits of the last reading: processors, MiB; None where there is none."""
+        return (self.samples[-1].cpu_limit, self.samples[-1].memory_limit) if self.samples else (None, None)
+
     def widget(self) -> Any:
         """Two sliders, a Play button that takes a reading at each tick, and the picture."""
         import ipywidgets
 
         picture = ipywidgets.HTML(self._repr_svg_())
         say = ipywidgets.HTML()
+        most_cpus, most_memory = self.most_cpus, self.most_memory
+        cpu_limit, memory_limit = self._limits()  # a slider stands where the limit is, before it is moved
         cpus = ipywidgets.FloatSlider(
-            value=self.most_cpus, min=0.1, max=self.most_cpus, step=0.1, description="cpus"
+            value=cpu_limit or most_cpus, min=0.1, max=most_cpus, step=0.1, description="cpus"
         )
-        memory = ipywidgets.IntSlider(value=self.most_memory, min=4, max=self.most_memory, description="MiB")
+        memory = ipywidgets.IntSlider(
+            value=memory_limit or most_memory, min=4, max=most_memory, description="MiB"
+        )
         play = ipywidgets.Play(min=0, max=10_000, interval=500)
 
         def move(**limits: Any) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import sys
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -32,8 +31,12 @@ def judge(lab: Lab, directories: Sequence[Path], engine: Engine, task: int | Non
     "passed|failed|blocked", "call", "result", "expected", "next_step"}``. Raises MinidockError when the
     checks themselves do not come to their end.
     """
-    with tempfile.TemporaryDirectory(prefix="minidock-lab.") as name:
-        scratch, report = Path(name) / "scratch", Path(name) / "report"
+    place = engine.root / "tmp"
+    files.make_private(place)
+    for killed in files.abandoned(place, sandbox.SCRATCH):
+        files.remove_tree(killed)
+    with files.scratch(place, sandbox.SCRATCH) as own:
+        scratch, report = own / "scratch", own / "report"
         scratch.mkdir()
         report.mkdir()
         (report / "pytest.ini").write_text("[pytest]\n")  # not one of a project around the student's files
@@ -43,6 +46,7 @@ def judge(lab: Lab, directories: Sequence[Path], engine: Engine, task: int | Non
         patience = float(os.environ.get("MINIDOCK_PATIENCE", "1"))
         outcome = sandbox.run(
             sandbox.Job(
+                root=str(engine.root),
                 arguments=[sys.executable, "-m", "minidock.lab.judge", *map(str, directories)],
                 environment={
                     "PATH": os.environ.get("PATH", "/usr/bin:/bin"),
@@ -100,6 +104,8 @@ def _arguments(lab: Lab, number: int, directory: str) -> list[str]:
     """Where this directory's layers, files and results are, in the environment, and how pytest is called."""
     report, scratch = os.environ["MINIDOCK_LAB_REPORT"], os.environ["TMPDIR"]
     sandbox.own_network()
+    # A lab that the student has only begun would run as well, and fail this one.
+    sandbox.leave_only(Path(directory) / f"{lab.file}.py", Path(scratch) / str(number))
     os.environ["MINIDOCK_LAYERS"] = directory
     os.environ["MINIDOCK_LAB_RESULTS"] = f"{report}/{number}.json"
     return [

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from minidock.lab import svg
 from minidock.lab.svg import Drawing
 
-_LEFT, _TOP, _ROW, _COLUMN, _GAP = 250, 62, 34, 150, 8
+_LEFT, _TOP, _ROW, _COLUMN, _GAP = 230, 62, 34, 119, 8
 _COLOURS = (svg.GREY, svg.GREEN, svg.BLUE, svg.ORANGE, svg.RED)
 
 DIVIDES = {

@@ -55,7 +55,9 @@ class Question:
 
     def _show(self, feedback: Any, number: int) -> None:
         colour = "#1a7f37" if self.choices[number].right else "#b35900"
-        feedback.value = f'<p style="color:{colour}">{_marked_up(self.answer(number))}</p>'
+        # The words keep the theme's colour: no other can be read on white and on black.
+        style = f"border-left:4px solid {colour}; padding-left:8px"
+        feedback.value = f'<p style="{style}">{_marked_up(self.answer(number))}</p>'
 
     def _repr_html_(self) -> str:
         rows = "".join(

@@ -34,8 +34,9 @@ class Source:
         except ImportError:
             return f"<pre>{html.escape(repr(self))}</pre>"
         # Colours of its own on a light card: readable in a light theme and in a dark one. They stand at the
-        # <pre> itself, because JupyterLab gives every <pre> the colours of its theme.
-        card = "background:#fbfbf8; color:#1f2933; padding:8px 12px; border-radius:8px"
+        # <pre> itself, because JupyterLab gives every <pre> the colours of its theme. At 12 pixels our
+        # longest lines fit beside JupyterLab's list of files; larger, they would be broken within a word.
+        card = "background:#fbfbf8; color:#1f2933; padding:8px 12px; border-radius:8px; font-size:12px"
         style = HtmlFormatter(noclasses=True, style="friendly", prestyles=card)
         styled: str = highlight(repr(self), PythonLexer(), style)
         return styled

@@ -15,7 +15,7 @@ from minidock.lab.svg import LINE, Drawing
 if TYPE_CHECKING:
     from minidock.engine import Event
 
-LEFT, WIDE, RIGHT = 330, 470, 120  # pixels: the names, the time line, the numbers
+LEFT, WIDE, RIGHT = 256, 380, 84  # pixels: the names, the time line, the numbers
 FETCHING, UNPACKING = svg.ORANGE, svg.GREEN
 _PHASES = {"Downloading": "fetch", "Download complete": "unpack", "Extracting": "unpack"}
 
@@ -65,13 +65,12 @@ class PullTimeline:
             self._draw(drawing, y, bar, ((bar.begin, split, FETCHING), (split, bar.end, UNPACKING)))
         y += 1.5 * LINE
         for x, colour, words in (
-            (LEFT, svg.BLUE, "asked → answered"),
-            (LEFT + 170, FETCHING, "its bytes arrive"),
+            (30, svg.BLUE, "asked → answered"),
+            (LEFT, FETCHING, "its bytes arrive"),
+            (LEFT + 170, UNPACKING, "the rest is unpacked"),
         ):
             drawing.box(x, y - 10, 14, 12, colour)
             drawing.text(x + 20, y, words)
-        drawing.box(LEFT + 330, y - 10, 14, 12, UNPACKING)
-        drawing.text(LEFT + 350, y, "the rest is unpacked")
         return drawing.render()
 
     def _draw(

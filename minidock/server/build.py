@@ -13,7 +13,9 @@ from minidock.errors import InvalidInput
 from minidock.server.errors import BAD_REQUEST, Refused
 from minidock.server.plain import text
 from minidock.server.request import Request, parsed
+from minidock.server.streams import Stream
 
+_RED = 91  # what RUN writes to its stderr, whether the client has a terminal or not
 _LIMITS = {
     "memory": "memory",
     "memswap": "memory_swap",
@@ -33,29 +35,34 @@ def build(request: Request) -> None:
         raise InvalidInput(f"remoteURL ({remote}) could not be recognized as URL")
     with request.spooled() as file:
         context = remote or file
-        stream = request.tell_progress()
         quiet = request.flag("q")
+        begun: list[Stream] = []
+
+        def tell(line: dict[str, Any]) -> None:
+            if not begun:  # what is wrong with the Dockerfile comes before: a 400
+                begun.append(request.tell_progress())
+            begun[0].tell(line)
 
         def line(text: str) -> None:
-            for each in text.splitlines(keepends=True):  # clients look for words at the end of each
-                stream.tell({"stream": each})
+            # Clients look for words at the end of each line; what is red comes in one piece.
+            for each in [text] if text.startswith("\x1b") else text.splitlines(keepends=True):
+                tell({"stream": each})
 
         def show(event: Event) -> None:
             if isinstance(event, ImageWritten):
-                stream.tell({"aux": {"ID": event.id}})
+                tell({"aux": {"ID": event.id}})
             page.show(event)
 
         page = Page(
             lambda data: line(data.decode(errors="replace")),
             lambda text: line(f"{text}\n"),
             quiet=quiet,
+            errors_in=_RED,
         )
 
         def pulls(event: Any) -> None:
             if not quiet:
-                stream.tell(
-                    {"status": event.message or event.status, **({"id": event.id} if event.id else {})}
-                )
+                tell({"status": event.message or event.status, **({"id": event.id} if event.id else {})})
 
         try:
             built = request.engine.build(context, on_event=show, progress=pulls, **options)
@@ -79,6 +86,7 @@ def _options(request: Request) -> dict[str, Any]:
         "pull": request.flag("pull"),
         "platform": request.text("platform"),
         "network": request.text("networkmode"),
+        "add_host": request.texts("extrahosts"),
         "squash": request.flag("squash"),
         "shm_size": request.number("shmsize") or None,
         "ulimits": {text(each, "Name"): (each.get("Soft"), each.get("Hard")) for each in ulimits},

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from minidock.errors import InvalidInput
 from minidock.server import creating
 from minidock.server.request import Reply, Request
 
@@ -31,7 +30,8 @@ def inspect(request: Request) -> Any:
 
 def remove(request: Request) -> None:
     if request.flag("link"):
-        raise InvalidInput("links are not removed on their own", hint="Remove the container.")
+        request.engine.unlink(request["id"])
+        return
     request.engine.rm(request["id"], force=request.flag("force"), volumes=request.flag("v"))
 
 
@@ -72,7 +72,7 @@ ROUTES = [
     ("GET", "/containers/json", list_),
     ("POST", "/containers/prune", prune),
     ("GET", "/containers/{id}/json", inspect),
-    ("DELETE", "/containers/{id}", remove),
+    ("DELETE", "/containers/{id...}", remove),  # a link is called web/db
     ("POST", "/containers/{id}/rename", rename),
     ("POST", "/containers/{id}/update", update),
     ("GET", "/containers/{id}/top", top),

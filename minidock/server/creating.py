@@ -15,11 +15,12 @@ from minidock.server.plain import flag, number, table, tables, text, words
 Json = dict[str, Any]
 Options = dict[str, Any]
 
+_BY_DEFAULT = {"": "bridge", "default": "bridge"}
 # Of HostConfig and Resources: what no container of minidock can have. These values change nothing.
 _NEVER = (
     *("BlkioWeight", "BlkioWeightDevice", "BlkioDeviceReadBps", "BlkioDeviceWriteBps"),
     *("BlkioDeviceReadIOps", "BlkioDeviceWriteIOps", "CgroupParent", "CpuRealtimePeriod"),
-    *("CpuRealtimeRuntime", "DeviceCgroupRules", "DeviceRequests", "IOMaximumBandwidth", "IOMaximumIOps"),
+    *("CpuRealtimeRuntime", "DeviceRequests", "IOMaximumBandwidth", "IOMaximumIOps"),
     *("KernelMemory", "KernelMemoryTCP", "CpuCount", "CpuPercent", "StorageOpt", "Cgroup"),
 )
 
@@ -33,13 +34,14 @@ def options(body: Json, name: str = "") -> tuple[str, list[str] | None, Options]
     found: Options = {"name": name}
     for part in (_config(body), _health(table(body, "Healthcheck")), _host(host), _limits(host)):
         found.update(part)
+    found["runtime"] = text(host, "Runtime") or text(body, "Runtime")  # there the SDK for Python has it
     found.update(_security(host))
     found.update(_mounts(body, host))
     found.update(_network(body, host, table(networking, "EndpointsConfig")))
     return (
         image,
         words(body, "Cmd"),
-        {key: value for key, value in found.items() if value not in (None, "", [], {}, False)},
+        {key: value for key, value in found.items() if value or (value == 0 and value is not False)},
     )
 
 
@@ -98,12 +100,6 @@ def _host(host: Json) -> Options:
     for key in _NEVER:
         if host.get(key) not in (None, 0, "", [], {}, False):
             raise InvalidInput(f"minidock does not have {key}")
-    if host.get("MemorySwappiness") not in (None, -1):
-        raise InvalidInput("minidock does not have MemorySwappiness")
-    if host.get("Runtime") not in (None, "", "runc", "minidock"):
-        raise InvalidInput(f"unknown or invalid runtime name: {host['Runtime']}")
-    if host.get("Isolation") not in (None, "", "default"):
-        raise InvalidInput(f"invalid isolation {host['Isolation']!r} on linux")
     log = table(host, "LogConfig")
     return {
         "rm": flag(host, "AutoRemove"),
@@ -120,6 +116,7 @@ def _host(host: Json) -> Options:
         "uts": text(host, "UTSMode"),
         "userns": text(host, "UsernsMode"),
         "cgroupns": text(host, "CgroupnsMode"),
+        "isolation": text(host, "Isolation"),
     }
 
 
@@ -146,6 +143,7 @@ def _limits(host: Json) -> Options:
         "cpuset_mems": text(host, "CpusetMems"),
         "pids_limit": number(host, "PidsLimit"),
         "oom_kill_disable": flag(host, "OomKillDisable"),
+        "memory_swappiness": number(host, "MemorySwappiness"),
         "ulimit": [
             f"{text(each, 'Name')}={number(each, 'Soft') or 0}:{number(each, 'Hard') or 0}"
             for each in tables(host, "Ulimits")
@@ -164,6 +162,7 @@ def _security(host: Json) -> Options:
         "read_only": flag(host, "ReadonlyRootfs"),
         "security_opt": wanted,
         "device": [_device(each) for each in tables(host, "Devices")],
+        "device_cgroup_rule": words(host, "DeviceCgroupRules"),
     }
 
 
@@ -232,43 +231,37 @@ def _mount(each: Json) -> Json:
 
 
 def _network(body: Json, host: Json, endpoints: Json) -> Options:
-    mode = text(host, "NetworkMode") or "default"
-    if flag(body, "NetworkDisabled"):
-        mode = "none"
-    first = endpoints.get(mode) or (endpoints.get("bridge") if mode == "default" else None)
-    names = [
-        mode,
-        *(name for name in endpoints if name not in (mode, "bridge" if mode == "default" else mode)),
-    ]
+    asked = text(host, "NetworkMode")
+    mode = "none" if flag(body, "NetworkDisabled") else _BY_DEFAULT.get(asked, asked)
+    endpoints = {_BY_DEFAULT.get(name, name): table(endpoints, name) for name in endpoints}
+    first = endpoints.get(mode, {})
     found: Options = {
-        "network": [
-            _attachment(name, endpoints.get(name) or (first if name == mode else None)) for name in names
-        ],
+        "network": [_attachment(name, endpoints.get(name, {})) for name in dict.fromkeys([mode, *endpoints])],
         "publish": list(_published(table(host, "PortBindings"))),
         "publish_all": flag(host, "PublishAllPorts"),
         "dns": words(host, "Dns"),
         "dns_option": words(host, "DnsOptions"),
         "dns_search": words(host, "DnsSearch"),
         "add_host": words(host, "ExtraHosts"),
-        "link": [*(words(host, "Links") or []), *(words(first or {}, "Links") or [])],
+        "link": [*(words(host, "Links") or []), *(words(first, "Links") or [])],
         "mac_address": text(body, "MacAddress"),
     }
     return found
 
 
-def _attachment(name: str, endpoint: Any) -> str:
-    """``name=web,alias=www,ip=172.20.0.5``: a --network with what its EndpointSettings say."""
-    settings = endpoint if isinstance(endpoint, dict) else {}
+def _attachment(name: str, settings: Json) -> str | dict[str, list[str]]:
+    """A --network, with what its EndpointSettings say."""
     addresses = table(settings, "IPAMConfig")
-    parts = [f"alias={alias}" for alias in words(settings, "Aliases") or []]
-    for key, value in (
-        ("ip", text(addresses, "IPv4Address")),
-        ("ip6", text(addresses, "IPv6Address")),
-        ("mac-address", text(settings, "MacAddress")),
-    ):
-        if value:
-            parts.append(f"{key}={value}")
-    return ",".join([f"name={name}", *parts]) if parts else name
+    fields = {
+        "alias": words(settings, "Aliases"),
+        "ip": words(addresses, "IPv4Address"),
+        "ip6": words(addresses, "IPv6Address"),
+        "link-local-ip": words(addresses, "LinkLocalIPs"),
+        "mac-address": words(settings, "MacAddress"),
+        "driver-opt": [f"{key}={value}" for key, value in table(settings, "DriverOpts").items()],
+    }
+    given = {key: values for key, values in fields.items() if values and values != [""]}
+    return {"name": [name], **given} if given else name
 
 
 def _published(bindings: Json) -> Iterable[str]:

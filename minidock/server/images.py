@@ -57,11 +57,15 @@ def push(request: Request) -> None:
 
 
 class _Shown:
-    """Progress as lines of JSON. The first one begins the answer: what fails before it has a status."""
+    """Progress as lines of JSON. The first one begins the answer: what fails before it has a status.
+
+    Of a pull those lines wait that come before somebody has the image: that nobody has it is a 404.
+    """
 
     def __init__(self, request: Request) -> None:
         self._request = request
         self._stream: Stream | None = None
+        self._early: list[dict[str, Any]] = []
 
     def __call__(self, event: Event) -> None:
         line: dict[str, Any] = {"status": event.message or event.status}
@@ -69,11 +73,16 @@ class _Shown:
             line |= {"id": event.id, "progressDetail": {}}
         if event.current and event.total:
             line["progressDetail"] = {"current": event.current, "total": event.total}
-        self.stream().tell(line)
+        if self._stream is None and event.status.startswith(("Pulling from ", "Warning")):
+            self._early.append(line)
+        else:
+            self.stream().tell(line)
 
     def stream(self) -> Stream:
         if self._stream is None:
             self._stream = self._request.tell_progress()
+            for line in self._early:
+                self._stream.tell(line)
         return self._stream
 
     def done(self) -> None:
@@ -99,10 +108,9 @@ def authenticate(request: Request) -> Any:
 
 
 def search(request: Request) -> Any:
-    filters = request.filters()
-    found = request.engine.search(request.text("term"), limit=request.number("limit") or 25)
-    official = {value.lower() in ("true", "1") for value in filters.get("is-official", [])}
-    stars = max((int(value) for value in filters.get("stars", []) if value.isdigit()), default=0)
+    found = request.engine.search(
+        request.text("term"), limit=request.number("limit") or 25, filters=request.filters()
+    )
     return [
         {
             "name": each.name,
@@ -112,7 +120,6 @@ def search(request: Request) -> Any:
             "is_automated": False,
         }
         for each in found.results
-        if each.stars >= stars and (not official or each.official in official)
     ]
 
 

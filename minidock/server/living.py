@@ -11,7 +11,7 @@ from minidock.engine import streams
 from minidock.errors import Conflict, MinidockError
 from minidock.server.errors import BAD_REQUEST, NotModified, Refused
 from minidock.server.request import MULTIPLEXED, RAW, Request
-from minidock.server.streams import STDERR, STDOUT, Output, framed
+from minidock.server.streams import STDERR, STDOUT, Output, framed, wait_until_read
 
 _BLOCK = 1 << 16  # bytes of log that are sent at once
 
@@ -56,17 +56,16 @@ def wait(request: Request) -> None:
     def joined() -> None:
         request.begin()
 
-    answer: dict[str, object] = {}
     try:
-        answer["StatusCode"] = request.engine.wait(
+        code = request.engine.wait(
             container.id, condition, on_joined=joined, caller=request.connection.fileno()
         )
     except MinidockError as error:
         if request.stream is None:
             raise
-        answer = {"StatusCode": error.exit_code or 125, "Error": {"Message": error.message}}
+        code = error.exit_code or 125  # it could not start: why, hears whoever started it
     assert request.stream is not None
-    request.stream.write(json.dumps(answer).encode() + b"\n")
+    request.stream.write(json.dumps({"StatusCode": code}).encode() + b"\n")
 
 
 def resize(request: Request) -> None:
@@ -101,6 +100,7 @@ def attach(request: Request) -> None:
     def joined() -> None:
         use.typed = request.take_over(framed=not spec.tty)
         if request.flag("logs"):
+            wait_until_read(request.connection)
             for stream, text, _ in request.engine.logs(container.id):
                 if request.flag(stream):
                     (output.stdout if stream == "stdout" else output.stderr)(text)

@@ -39,6 +39,11 @@ def create(request: Request) -> Reply:
         subnet=[text(pool, "Subnet") for pool in pools if text(pool, "Subnet")],
         gateway=[text(pool, "Gateway") for pool in pools if text(pool, "Gateway")],
         ip_range=[text(pool, "IPRange") for pool in pools if text(pool, "IPRange")],
+        aux_address=[
+            f"{name}={address}"
+            for pool in pools
+            for name, address in table(pool, "AuxiliaryAddresses").items()
+        ],
         internal=flag(body, "Internal"),
         ipv6=flag(body, "EnableIPv6"),
         attachable=flag(body, "Attachable"),
@@ -64,6 +69,8 @@ def connect(request: Request) -> Reply:
         ip=text(addresses, "IPv4Address"),
         ip6=text(addresses, "IPv6Address"),
         mac=text(settings, "MacAddress"),
+        link_local=words(addresses, "LinkLocalIPs") or [],
+        driver_options=table(settings, "DriverOpts"),
     )
     return Reply(200)
 

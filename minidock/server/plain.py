@@ -1,6 +1,7 @@
 """Plain values out of a JSON object, each of the type that it must have. All raise InvalidInput.
 
-A key that is missing, or null, gives the empty value of its type.
+A key that is missing, or null, gives the empty value of its type. Docker's server reads names whatever their
+case, and clients rely on it: the SDK for Python sends ``detachKeys``.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ def _typed(
     where: Json, key: str, kind: type | tuple[type, ...], what: str, default: Callable[[], Any]
 ) -> Any:
     value = where.get(key)
+    if value is None:
+        value = next((found for name, found in where.items() if name.lower() == key.lower()), None)
     if value is None:
         return default()
     if not isinstance(value, kind) or (isinstance(value, bool) and kind is int):

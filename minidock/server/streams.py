@@ -6,16 +6,32 @@ Source: Docker Engine API v1.44, POST /containers/{id}/attach ("Stream format");
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import socket
 import struct
+import termios
 import threading
+import time
 from typing import Any
 
 from minidock.server.errors import message_of
 
 STDOUT, STDERR = 1, 2
 _HEADER = struct.Struct(">BxxxI")  # stream, length: before each piece of output without a terminal
+
+
+def wait_until_read(connection: socket.socket) -> None:
+    """Wait until the client has read all that was sent, a moment at most.
+
+    Many read the head of an answer in blocks. What comes at once behind the head of a connection that is
+    taken over is then in their block, and lost. No event tells it, so we look. Source: tcp(7), SIOCOUTQ.
+    """
+    for _ in range(100):
+        waiting = fcntl.ioctl(connection, termios.TIOCOUTQ, b"\0" * 4)
+        if not any(waiting):
+            return
+        time.sleep(0.001)
 
 
 def framed(stream: int, data: bytes) -> bytes:

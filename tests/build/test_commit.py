@@ -154,3 +154,17 @@ def test_import_takes_the_same_changes(busybox, minidock):
     assert found["Cmd"] == ["/bin/sh", "-c", "echo $HOME"]
     assert found["Healthcheck"] == {"Test": ["NONE"]}
     assert minidock("run", "--rm", "made").stdout == "/root\n"
+
+
+def test_the_image_that_an_image_goes_on_from(busybox, minidock):
+    def parent(name: str) -> str:
+        return json.loads(minidock("image", "inspect", name).stdout)[0]["Parent"]
+
+    base = json.loads(minidock("image", "inspect", "busybox").stdout)[0]["Id"]
+    minidock("run", "--name", "work", "busybox", "touch", "/one")
+    one = minidock("commit", "work", "one").stdout.strip()
+    minidock("run", "--name", "more", "one", "touch", "/two")
+    two = minidock("commit", "more", "two").stdout.strip()
+    assert (parent("busybox"), parent("one"), parent("two")) == ("", base, one)
+    (busybox / "images/blobs/sha256" / two.removeprefix("sha256:")).unlink()
+    assert parent("one") == base

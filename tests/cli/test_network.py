@@ -51,6 +51,10 @@ def test_ports_in_ps_port_and_inspect(minidock: Cli) -> None:
     assert minidock("ps", "--format", "{{.Ports}}").stdout == (
         "0.0.0.0:8080->80/tcp, [::]:8080->80/tcp, 127.0.0.1:8000-8001->90-91/udp, 443/tcp\n"
     )
+    for ports in ("publish=80", "publish=70-90", "expose=443", "publish=90/udp"):
+        assert minidock("ps", "--filter", ports, "--format", "{{.Names}}").stdout == "web\n"
+    for ports in ("publish=8080", "publish=443", "expose=91/tcp", "is-task=true"):
+        assert minidock("ps", "-q", "--filter", ports).stdout == ""
     assert minidock("port", "web").stdout.splitlines() == [
         "80/tcp -> 0.0.0.0:8080",
         "80/tcp -> [::]:8080",
@@ -97,6 +101,8 @@ def test_show_draws_what_is_there(minidock: Cli) -> None:
         (["--network", "host", "--network", "bridge"], "cannot attach both host and user-defined networks"),
         (["--link", "nobody"], "No such container: nobody"),
         (["--network", "nope"], "network nope not found"),
+        (["--link-local-ip", "x"], "x is not an ip address"),
+        (["--network", "name=bridge,driver-opt=x"], "invalid key value pair format in driver options: x"),
     ],
 )
 def test_what_cannot_be(minidock: Cli, root: Path, options: list[str], message: str) -> None:
@@ -105,3 +111,15 @@ def test_what_cannot_be(minidock: Cli, root: Path, options: list[str], message: 
     assert message in done.stderr
     assert len(done.stderr.splitlines()) <= 2
     assert not list((root / "containers").glob("[0-9a-f]*"))
+
+
+def test_options_for_one_endpoint(minidock: Cli) -> None:
+    minidock("network", "create", "in side")
+    minidock("create", "--name", "web", "--link-local-ip", "169.254.7.7", "--network", "in side", "busybox")
+    minidock("network", "connect", "--driver-opt", "a=b", "--link-local-ip", "169.254.7.8", "bridge", "web")
+    found = json.loads(minidock("inspect", "web").stdout)[0]["NetworkSettings"]["Networks"]
+    assert found["in side"]["IPAMConfig"] == {"LinkLocalIPs": ["169.254.7.7"]}
+    assert (found["bridge"]["DriverOpts"], found["bridge"]["IPAMConfig"]) == (
+        {"a": "b"},
+        {"LinkLocalIPs": ["169.254.7.8"]},
+    )

@@ -269,6 +269,30 @@ def test_networks_and_names(compose: Compose, write: Write) -> None:
     compose("down")
 
 
+def test_what_a_service_may_say_of_devices_swap_and_endpoints(
+    compose: Compose, write: Write, minidock: Cli
+) -> None:
+    write(
+        f"""
+        services:
+          web:
+            image: busybox
+            command: {STAY}
+            runtime: runc
+            mem_swappiness: 0
+            device_cgroup_rules: ["c 42:* rmw"]
+            networks: {{default: {{link_local_ips: [169.254.7.7], driver_opts: {{some: "a,b"}}}}}}
+        """
+    )
+    compose("up", "-d")
+    found = json.loads(minidock("inspect", compose("ps", "-q").stdout.strip()).stdout)[0]
+    host, place = found["HostConfig"], found["NetworkSettings"]["Networks"]["shop_default"]
+    assert (host["MemorySwappiness"], host["DeviceCgroupRules"]) == (0, ["c 42:* rmw"])
+    assert (place["DriverOpts"], place["IPAMConfig"]["LinkLocalIPs"]) == ({"some": "a,b"}, ["169.254.7.7"])
+    assert "inet 169.254.7.7/16 " in compose("exec", "web", "ip", "addr").stdout
+    compose("down")
+
+
 def test_secrets_and_configs(compose: Compose, write: Write) -> None:
     write("from a file", "key.txt")
     write(

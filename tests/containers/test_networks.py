@@ -247,6 +247,24 @@ def test_links_in_a_network_of_ones_own(lan):
     other = lan.start("sleep", "1000", network="app")
     assert lookup(lan, linked, "db") == {lan.endpoint(db, "app").ip}
     assert lookup(lan, other, "db") == set()
+    early = lan.start("sleep", "1000", network="app", link=["later:db"])
+    assert lookup(lan, early, "db") == set()
+    later = lan.start("sleep", "1000", name="later", network="app")
+    assert lookup(lan, early, "db") == {lan.endpoint(later, "app").ip}
+
+
+@pytest.mark.vm
+def test_link_local_addresses(lan):
+    lan.network_create("app")
+    wanted = ["169.254.7.7", "fe80::7"]
+    container = lan.start("sleep", "1000", network=[f"name=app,link-local-ip={wanted[0]}"])
+    lan.network_create("more")
+    lan.network_connect("more", container.id, link_local=wanted[1:])
+    shown = lan.box.exec(container, "ip", "addr").text
+    assert "inet 169.254.7.7/16 " in shown
+    assert "inet6 fe80::7/64 " in shown
+    with pytest.raises(InvalidInput, match="x is not an ip address"):
+        lan.network_connect("app", container.id, link_local=["x"])
 
 
 NAMES_SERVED = """

@@ -200,6 +200,14 @@ def test_resume_starts_what_the_policies_want(busybox, minidock):
     assert minidock("resume").stdout == ""
 
 
+def test_resume_does_not_begin_again_what_was_given_up(busybox, minidock, wait_for):
+    minidock("run", "-d", "--name", "flaky", "--restart", "on-failure:1", "busybox", "false")
+    state = ("inspect", "--format", "{{.State.Status}} {{.RestartCount}}", "flaky")
+    wait_for(lambda: minidock(*state).stdout == "exited 1\n", what="the last of its tries")
+    assert minidock("resume").stdout == ""
+    assert minidock(*state).stdout == "exited 1\n"
+
+
 def _power_cut(root):
     """Kill every shim, and with it its container: all that a power cut leaves is the files."""
     import os

@@ -99,6 +99,16 @@ def test_devices_asked_for(box):
         box.sh("true", security=security)
 
 
+def test_a_rule_for_devices_without_a_node(box):
+    """--device-cgroup-rule: what the container makes itself it may open."""
+    script = "mknod /key c 1 11; mknod /disk b 254 0; true > /key && echo open; true > /disk"
+    security = box.spec("x").security
+    assert box.sh(script, security=security).err.count(b"Operation not permitted") == 2
+    security.device_rules = ["a 1:* rw"]
+    ran = box.sh(script, security=security)
+    assert (ran.text, ran.err.count(b"Operation not permitted")) == ("open\n", 1)
+
+
 def test_no_descriptor_of_the_host_gets_in(box):
     own = os.open("/etc", os.O_RDONLY)
     os.set_inheritable(own, True)

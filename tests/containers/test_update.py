@@ -59,7 +59,7 @@ def test_through_the_command(busybox, minidock):
     minidock("run", "-d", "--name", "web", "busybox", "sleep", "1000")
     assert minidock("update", "-m", "20m", "--cpus", "0.5", "web").stdout == "web\n"
     host = json.loads(minidock("inspect", "web").stdout)[0]["HostConfig"]
-    assert (host["Memory"], host["NanoCpus"]) == (20 << 20, 500_000_000)
+    assert (host["Memory"], host["NanoCpus"], host["CpuQuota"]) == (20 << 20, 500_000_000, 0)
     done = minidock("update", "web", check=False)
     assert (done.returncode, "one or more flags" in done.stderr) == (1, True)
     assert "Minimum memory limit" in minidock("update", "-m", "1m", "web", check=False).stderr

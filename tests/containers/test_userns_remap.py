@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import struct
 import subprocess
 import tarfile
 from collections.abc import Callable, Iterator
@@ -130,6 +132,66 @@ def test_what_cannot_be(remapped: Any, minidock: Cli, remap: str, etc: dict[str,
     assert (code, out) == (125, "") and said in err and len(err.splitlines()) <= 2
     assert remapped(remap, "run", "--rm", "--userns", "host", "busybox", "true", **etc)[0] == 0
     assert remapped("alice", "ps", "-aq")[1] == ""
+
+
+BUILD = """\
+FROM busybox AS first
+RUN cat /proc/self/uid_map; mkdir /made; echo 1 > /made/file; chown -R 1500:7 /made; chmod 4755 /made/file
+FROM busybox
+COPY --chown=1500:7 --from=first /made /copied
+COPY --from=first /made /made
+RUN rm /etc/group; ln /made/file /made/link; stat -c '%u %g %a' /made/file /copied/file /bin > /seen
+RUN --mount=type=cache,target=/cache --mount=type=secret,id=key,target=/key \\
+    cat /key && echo more >> /cache/log && cp /cache/log /log && stat -c '%u' /cache /key /cache/log
+RUN <<EOF
+#!/bin/sh
+id -u
+EOF
+USER 1500
+RUN echo mine > /tmp/mine
+"""
+SHOW = "cat /seen /log /tmp/mine; ls /etc/group; stat -c '%n %u %g %a' /made/file /made/link /tmp /tmp/mine"
+
+
+def test_run_of_a_build_is_remapped(remapped: Any, minidock: Cli, daemon_json: Path, tmp_path: Path) -> None:
+    context = tmp_path / "context"
+    context.mkdir()
+    (context / "Dockerfile").write_text(BUILD)
+    (context / "key").write_text("secret\n")
+    build = ("build", "--no-cache", "-t", "built", "--secret", f"id=key,src={context}/key", str(context))
+    for number in (1, 2):
+        code, out, err = remapped("alice", *build)
+        assert code == 0, err
+        assert ["0", "200000", "1000"] in [line.split() for line in out.splitlines()]  # nobody's
+        assert "secret\n0\n0\n0\n" in out  # cache, secret and new files are the container's root's
+        daemon_json.write_text("{}")  # on disk the image has the numbers that RUN saw
+        done = minidock("run", "--rm", "--user", "0", "built", "sh", "-c", SHOW, check=False)
+        seen = "1500 7 4755\n1500 7 4755\n0 0 755\n" + "more\n" * number + "mine\n"
+        assert done.stdout == seen + (
+            "/made/file 1500 7 4755\n/made/link 1500 7 4755\n/tmp 0 0 1777\n/tmp/mine 1500 0 644\n"
+        )
+        assert "/etc/group" in done.stderr
+
+
+def test_run_on_the_hosts_network_cannot_be_remapped(remapped: Any, tmp_path: Path) -> None:
+    context = tmp_path / "context"
+    context.mkdir()
+    (context / "Dockerfile").write_text("FROM busybox\nRUN --network=host true\n")
+    code, _, err = remapped("alice", "build", str(context))
+    assert code == 1 and "cannot share the host's network namespace when user namespaces are enabled" in err
+
+
+def test_a_files_capabilities_lose_the_number_of_the_containers_root(
+    remapped: Any, minidock: Cli, root: Path
+) -> None:
+    """The kernel notes whose capabilities they are; on another machine that number is somebody else."""
+    assert remapped("alice", "run", "--name", "web", "busybox", "touch", "/ping")[0] == 0
+    upper = next((root / "containers").glob("?*/upper/ping"))
+    header, bits = 0x02000001, (1 << 13, 1 << 13, 0, 0)  # version 2, effective; NET_RAW
+    os.setxattr(upper, "security.capability", struct.pack("<6I", header + (1 << 24), *bits, 200000))
+    minidock("commit", "web", "kept")
+    layer = next((root / "layers").glob("*/ping"))
+    assert os.getxattr(layer, "security.capability") == struct.pack("<5I", header, *bits)
 
 
 def test_info_says_so(remapped: Any) -> None:

@@ -129,6 +129,7 @@ def sleeper() -> None:
         ({"pids": -1}, {"pids.max": "max"}, {"pids.max": "max"}),
         ({"pids": 0}, {}, {}),
         ({"oom_kill_disable": True}, {"memory.oom_control": 1}, {}),
+        ({"memory_swappiness": 0}, {"memory.swappiness": 0}, {}),
         ({}, {}, {}),
     ],
 )

@@ -11,7 +11,9 @@ import pytest
 REPOSITORY = Path(__file__).resolve().parents[2]
 NOTEBOOKS = REPOSITORY / "notebooks"
 LESSONS = {file.name[:2]: file for file in sorted(NOTEBOOKS.glob("[0-9][0-9]_*.ipynb"))}
-TERM = re.compile(r"\*\*([^*\n(]+?)\s*\(([\u4e00-\u9fff][^)]*)\)\*\*")  # **tag (标签)**
+TERM = re.compile(r"\*\*([^*\n(]+?)\s*\(([^)]*[\u4e00-\u9fff][^)]*)\)\*\*")  # **tag (标签)**
+
+PAGES = [*LESSONS.values(), *sorted(REPOSITORY.glob("labs/[0-9][0-9]_*/lab.ipynb"))]
 
 Term = tuple[str, str]
 
@@ -55,6 +57,27 @@ def test_the_glossary_names_only_what_its_lessons_explain() -> None:
 def test_the_glossary_is_in_order() -> None:
     order = [english for english, _ in glossary()]
     assert order == sorted(order)
+
+
+@pytest.mark.parametrize("number", LESSONS)
+def test_the_answers_are_not_read_before_the_question(number: str) -> None:
+    cells = json.loads(LESSONS[number].read_text())["cells"]
+    questions = [cell for cell in cells if re.search(r"^\s*ask\(", "".join(cell["source"]), re.MULTILINE)]
+    assert questions
+    for cell in questions:
+        assert cell["metadata"].get("jupyter", {}).get("source_hidden"), "".join(cell["source"])
+
+
+@pytest.mark.parametrize("file", PAGES, ids=lambda file: f"{file.parent.name}/{file.name}")
+def test_code_fits_beside_the_list_of_files(file: Path) -> None:
+    """JupyterLab does not break a line of code: what stands further to the right is not seen."""
+    lines = [
+        line
+        for cell in json.loads(file.read_text())["cells"]
+        if cell["cell_type"] == "code" and not cell["metadata"].get("jupyter", {}).get("source_hidden")
+        for line in "".join(cell["source"]).splitlines()
+    ]
+    assert [line for line in lines if len(line) > 104] == []
 
 
 @pytest.mark.parametrize("page", ["README.md", "glossary.md"])

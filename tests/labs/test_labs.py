@@ -7,6 +7,8 @@ import importlib
 import inspect
 import os
 import re
+import signal
+import subprocess
 import tomllib
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,8 +16,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import leaks
 import pytest
-from worlds import PATIENCE
+from worlds import PATIENCE, Cli, cli_command, wait_for
 
 from minidock import layers
 from minidock.engine import Engine
@@ -137,6 +140,16 @@ def test_the_solution_passes_every_check(lab: Lab, name: str, verdict: Results) 
     assert {result["task"] for result in verdict} == {task.number for task in lab.tasks}
 
 
+def test_a_lab_that_is_only_begun_does_not_fail_the_one_before(
+    busybox: Path, tmp_path: Path, patience: None
+) -> None:
+    first, begun = LABS[0], LABS[2]
+    workshop = _write(tmp_path / "mydock", first, (first.directory / "solution.py").read_text())
+    (workshop / f"{begun.file}.py").write_text((begun.directory / "skeleton.py").read_text())
+    (results,) = judge.judge(first, [workshop], Engine(busybox), task=first.tasks[-1].number)
+    assert {result["outcome"] for result in results} == {"passed"}, results
+
+
 @pytest.mark.parametrize("name", NO_ANSWER)
 @pytest.mark.parametrize("lab", LABS, ids=by_number)
 def test_what_is_no_answer_passes_no_check(lab: Lab, name: str, verdict: Results) -> None:
@@ -228,6 +241,16 @@ def _load(file: Path) -> ModuleType:
             "shows up outside",
         ),
         (
+            "from minidock.kernel import syscalls\ndef isolate_mounts(propagation=None):\n"
+            "    for place in '/proc', '/etc', '/usr': syscalls.mount('over', place, 'tmpfs')\n",
+            "mountinfo",
+        ),
+        (
+            "import shutil\ndef isolate_mounts(propagation=None):\n"
+            "    for place in '/etc', '/run', '/tmp': shutil.rmtree(place, ignore_errors=True)\n",
+            "shows up outside",
+        ),
+        (
             "import os\ndef isolate_mounts(propagation=None):\n"
             "    os.closerange(3, 999)\n"
             "    while True: pass\n",
@@ -244,13 +267,20 @@ def _load(file: Path) -> ModuleType:
         "memory hog",
         "full disk",
         "/proc unmounted",
+        "mounts over /proc",
+        "unlinks what it can",
         "endless and silent",
         "a hard exit",
     ],
 )
 def test_dangerous_code_hurts_nobody(
-    source: str, said: str, check: Callable[[Lab, str], Results], monkeypatch: pytest.MonkeyPatch
+    source: str,
+    said: str,
+    check: Callable[[Lab, str], Results],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    mounts = Path("/proc/self/mountinfo").read_text()
     if said == "still running":  # here patience only costs time
         monkeypatch.setenv("MINIDOCK_PATIENCE", str(PATIENCE))
     results = check(workshop.find("01"), source)
@@ -259,6 +289,8 @@ def test_dangerous_code_hurts_nobody(
     assert len(results) == 17, "the checks after it still ran"
     waiting = next(result for result in results if result["name"] == "test_mounts_below_stay_inside_too")
     assert waiting["outcome"] == "blocked" and waiting["result"] == f"blocked by {first['name']}"
+    assert Path("/proc/self/mountinfo").read_text() == mounts
+    assert os.path.exists("/etc/passwd") and (tmp_path / "mydock").is_dir()
 
 
 def test_the_student_s_code_cannot_write_to_the_machine(
@@ -270,6 +302,47 @@ def test_the_student_s_code_cannot_write_to_the_machine(
     results = check(workshop.find("01"), source)
     assert precious.read_text() == "mine"
     assert "Read-only file system" in results[0]["result"]
+
+
+@pytest.mark.parametrize("helper_too", [False, True], ids=["the command", "its helper, too"])
+def test_a_killed_check_ends_and_what_it_leaves_is_found(
+    minidock: Cli, busybox: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, helper_too: bool
+) -> None:
+    endless = "def isolate_mounts(propagation=None):\n    while True: pass\n"
+    layers_of_ann = _write(tmp_path / "mydock", LABS[0], endless)
+    monkeypatch.setenv("MINIDOCK_LAYERS", str(layers_of_ann))
+    command = [*cli_command(), "--root", str(busybox), "lab", "check", "01"]
+    check = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+    def sandboxes() -> list[Path]:
+        parents = [
+            each for each in leaks.cgroup_directories() if each.name == leaks.cgroup_parent_of(busybox)
+        ]
+        return [each for parent in parents for each in parent.glob("lab-*")]
+
+    def processes() -> list[str]:
+        return [pid for each in sandboxes() for file in each.rglob("cgroup.procs") for pid in _pids(file)]
+
+    wait_for(lambda: len(processes()) > 1, what="a check at work")
+    helper = int(sandboxes()[0].name.removeprefix("lab-"))
+    check.kill()
+    check.wait()
+    if helper_too:
+        os.kill(helper, signal.SIGKILL)
+    wait_for(lambda: not processes(), what="the end of the student's code")
+    if not helper_too:  # it tidies up
+        wait_for(lambda: not sandboxes(), what="the end of the sandbox")
+    left = minidock("doctor", check=False).stdout.partition("Left behind")[2]
+    assert "check of a lab that was killed" in left and ("cgroup without" in left) == bool(sandboxes()), left
+    minidock("reset", "--yes")
+    assert not sandboxes() and not list(busybox.glob("*"))
+
+
+def _pids(listing: Path) -> list[str]:
+    try:
+        return listing.read_text().split()
+    except OSError:
+        return []
 
 
 # --- the workshop --------------------------------------------------------------------------------

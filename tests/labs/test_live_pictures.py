@@ -58,3 +58,10 @@ def test_a_slider_says_that_the_container_is_gone() -> None:
     sliders, _, say = Gauge(Gone()).widget().children
     sliders.children[1].value = 0.5
     assert say.value == "This cgroup is gone: its container was removed. Run this cell again."
+
+
+def test_the_sliders_stand_where_the_limits_are() -> None:
+    gauge = Gauge(Pretended(), most_memory=16)
+    gauge.limit(cpus=0.5)
+    sliders, _, _ = gauge.watch(readings=1, every=0).widget().children
+    assert [slider.value for slider in sliders.children[1:]] == [0.5, 8]

@@ -23,6 +23,7 @@ class Daemon:
         self.socket = root / "api.sock"
         self.log = home / "serve.log"
         self.process: subprocess.Popen[bytes] | None = None
+        self.prefix: tuple[str, ...] = ()  # words before the command: unshare …
 
     @property
     def host(self) -> str:
@@ -32,7 +33,7 @@ class Daemon:
         environment = os.environ | {"MINIDOCK_CONFIG": str(self.config), "HOME": str(self.home)}
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [*cli_command(), "--root", str(self.root), "serve", "--host", self.host, *more],
+                [*self.prefix, *cli_command(), "--root", str(self.root), "serve", "--host", self.host, *more],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import signal
 import socket
 from pathlib import Path
 from typing import Any
@@ -199,6 +200,32 @@ def test_hijack_and_vanish(daemon: Any) -> None:
     wait_for(lambda: daemon.threads() <= before, what="the threads of those who hung up to end")
     assert daemon.ask("DELETE", "/containers/box?force=1")[0] == 204
     assert daemon.ask("DELETE", "/containers/quiet")[0] == 204
+
+
+def test_the_last_words_before_a_hangup_arrive(daemon: Any) -> None:
+    """As when the user types a command and leaves at once: both reach the daemon together."""
+    program = ["sh", "-c", "read line; echo got $line"]
+    daemon.ask("POST", "/containers/create?name=box", {"Image": "busybox", "Cmd": program, "OpenStdin": True})
+    daemon.ask("POST", "/containers/box/start")
+    with daemon.connect() as connection:
+        connection.sendall(post("/containers/box/attach?stream=1&stdin=1", b"", "Upgrade: tcp"))
+        assert connection.recv(65536).startswith(b"HTTP/1.1 101")
+        daemon.process.send_signal(signal.SIGSTOP)
+        connection.sendall(b"it\n")
+    daemon.process.send_signal(signal.SIGCONT)
+    assert daemon.ask("POST", "/containers/box/wait")[1]["StatusCode"] == 0
+    assert b"got it\n" in daemon.ask("GET", "/containers/box/logs?stdout=1")[1]
+
+
+def test_who_detaches_before_the_answer_came(daemon: Any) -> None:
+    """Typed together with the request, detach keys are detach keys, not input."""
+    daemon.ask("POST", "/containers/create?name=box", {"Image": "busybox", "Cmd": ["sleep", "1000"]})
+    daemon.ask("POST", "/containers/box/start")
+    wish = {"Cmd": ["cat"], "Tty": True, "AttachStdin": True, "AttachStdout": True}
+    made = daemon.ask("POST", "/containers/box/exec", wish)[1]["Id"]
+    status, body = said(daemon, post(f"/exec/{made}/start", b'{"Tty":true}', "Upgrade: tcp") + b"\x10\x11")
+    assert (status, body) == (101, b"")
+    assert daemon.ask("GET", f"/exec/{made}/json")[1]["Running"]
 
 
 def test_silent_clients_do_not_keep_others_waiting(daemon: Any) -> None:

@@ -50,7 +50,9 @@ def test_input_ends_and_the_program_hears_it(docker: Any) -> None:
     ("command", "code"), [(["nosuch"], 127), (["/etc"], 126), (["sh", "-c", "exit 42"], 42)]
 )
 def test_exit_codes_of_run(docker: Any, command: list[str], code: int) -> None:
-    assert docker("run", "--rm", "busybox", *command, check=False).returncode == code
+    done = docker("run", "--rm", "busybox", *command, check=False)
+    assert done.returncode == code
+    assert "level=error" not in done.stderr  # one failure is told once
     assert docker("ps", "-aq").stdout == ""
 
 
@@ -159,6 +161,9 @@ def test_pull_and_push(docker: Any, registry: str, writable_registry: str) -> No
     docker("tag", "busybox", f"{writable_registry}/team/box:1")
     assert "digest: sha256:" in docker("push", f"{writable_registry}/team/box:1").stdout
     assert "busybox" in docker("search", f"{registry}/busybox").stdout
+    assert "busybox" not in docker("search", "--filter", "stars=1", f"{registry}/busybox").stdout
+    wrong = docker("search", "--filter", "stars=x", f"{registry}/busybox", check=False)
+    assert (wrong.returncode, "invalid filter 'stars=x'" in wrong.stderr) == (1, True)
     nothing = docker("pull", f"{writable_registry}/no/such", check=False)
     assert nothing.returncode == 1
 
