@@ -104,11 +104,11 @@ class Session(Context):
 
         return members.find(self.engine, self.name(services), services, oneoff=oneoff)
 
-    def report(self, *, quiet_pull: bool = False) -> Report:
+    def report(self, *, quiet: bool = False, quiet_pull: bool = False) -> Report:
         """Where progress goes."""
         from minidock.compose.progress import Report
 
-        quiet = self.values["progress"] == "quiet"
+        quiet = quiet or self.values["progress"] == "quiet"
         return Report(sys.stderr, quiet, lambda: self._pulling(quiet or quiet_pull), lambda: _building(quiet))
 
     def _pulling(self, quiet: bool) -> AbstractContextManager[Any]:

@@ -183,9 +183,7 @@ def build(session: Session, values: Values, services: list[str]) -> int:
     """Build the images of services."""
     project = session.project(services)
     chosen = project.chosen(services)
-    report = session.report()
-    if values["quiet"]:
-        report.quiet = True
+    report = session.report(quiet=values["quiet"])
     support.check(project, chosen, report.warn)
     arguments = dict(
         entry.partition("=")[::2] for text in values["build-arg"] if (entry := notation.variable(text))

@@ -155,13 +155,12 @@ class Handler(BaseHTTPRequestHandler):
         return self.rfile.read(len(waiting)) if waiting else b""
 
     def _fail(self, request: Request | None, error: Exception) -> None:
+        if isinstance(error, TimeoutError):
+            error = Refused(errors.TIMEOUT, "the request's body did not come within its time")
         if not errors.foreseen(error):
             errors.report(error, f"{self.command} {self.path}")
         if request is None or not request.began:
             if isinstance(error, Refused) and error.status in (errors.TOO_LARGE, errors.TIMEOUT):
-                self.close_connection = True
-            if isinstance(error, TimeoutError):
-                error = Refused(errors.TIMEOUT, "the request's body did not come within its time")
                 self.close_connection = True
             self._send(Reply(errors.status_of(error), {"message": errors.message_of(error)}))
             if request is None:

@@ -343,8 +343,10 @@ def test_build(compose: Compose, minidock: Cli, write: Write) -> None:
     write("FROM busybox\nCMD echo changed", "app/Dockerfile")
     assert "changed" not in compose("up", "app").stdout
     assert "changed" in compose("up", "--build", "app").stdout
+    quiet = compose("build", "-q", "app")  # a warning is all that is said
+    assert (quiet.stdout, quiet.stderr.count("\n")) == ("", 1) and "WHO" in quiet.stderr
     write("FROM busybox\nRUN exit 3", "app/Dockerfile")
-    failed = compose("build", "app", check=False)
+    failed = compose("build", "-q", "app", check=False)
     assert failed.returncode != 0 and "services.app" in failed.stderr
     compose("down", "--rmi", "local")
     images = minidock("images").stdout

@@ -259,3 +259,32 @@ def test_a_stop_may_wait_for_centuries(daemon: Any) -> None:
     wait_for(lambda: "trap" in str(daemon.ask("GET", "/containers/box/top")), what="the shell")
     assert daemon.ask("POST", "/containers/box/stop?t=101266537237351")[0] == 204
     assert daemon.ask("DELETE", "/containers/box")[0] == 204
+
+
+@pytest.mark.parametrize(
+    ("sent", "why"),
+    [
+        (b"GET /info HTTP/1.1\r\nHost: x\r\nX: ", "the request did not come within its time"),
+        (post("/containers/create", b"{}")[:-1], "the request's body did not come within its time"),
+        (post("/images/load", b"..")[:-1], "the request's body did not come within its time"),
+    ],
+)
+def test_a_slow_client_hears_that_it_is_too_slow(
+    root: Path, monkeypatch: Any, capfd: Any, sent: bytes, why: str
+) -> None:
+    """In this process: the daemon's own patience is a minute."""
+    from minidock.engine import Engine
+    from minidock.server import endpoints, handler
+
+    monkeypatch.setattr(handler, "HEAD", 0.05)
+    monkeypatch.setattr(handler, "PAUSE", 0.05)
+    kind = type("Handler", (handler.Handler,), {"engine": Engine(root), "table": endpoints.table()})
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        ours.sendall(sent)
+        kind(theirs, ("", 0), None)  # returns when the connection is over
+        theirs.close()
+        head, _, body = b"".join(iter(lambda: ours.recv(65536), b"")).partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 408 ")
+    assert json.loads(body) == {"message": why}
+    assert capfd.readouterr().err == ""
