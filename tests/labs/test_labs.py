@@ -332,8 +332,12 @@ def test_a_killed_check_ends_and_what_it_leaves_is_found(
     wait_for(lambda: not processes(), what="the end of the student's code", seconds=60)
     if not helper_too:  # it tidies up
         wait_for(lambda: not sandboxes(), what="the end of the sandbox", seconds=60)
-    left = minidock("doctor", check=False).stdout.partition("Left behind")[2]
-    assert "check of a lab that was killed" in left and ("cgroup without" in left) == bool(sandboxes()), left
+
+    def left() -> str:
+        return str(minidock("doctor", check=False).stdout.partition("Left behind")[2])
+
+    wait_for(lambda: "check of a lab that was killed" in left(), what="doctor to take it for abandoned")
+    assert ("cgroup without" in left()) == bool(sandboxes()), left()
     minidock("reset", "--yes")
     assert not sandboxes() and not list(busybox.glob("*"))
 
