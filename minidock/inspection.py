@@ -142,7 +142,6 @@ def host_config_json(spec: Spec) -> Json:
         "ShmSize": spec.shm_size,
         "Sysctls": spec.sysctls,
         "Runtime": "minidock",
-        "Isolation": "",
         "Init": spec.init or None,
         "CpuShares": limits.cpu_shares or 0,
         "Memory": limits.memory or 0,
@@ -157,7 +156,7 @@ def host_config_json(spec: Spec) -> Json:
         "Ulimits": [
             {"Name": name, "Soft": soft, "Hard": hard} for name, (soft, hard) in sorted(spec.ulimits.items())
         ],
-        "MemorySwappiness": limits.memory_swappiness,
+        **({} if limits.memory_swappiness is None else {"MemorySwappiness": limits.memory_swappiness}),
         "DeviceCgroupRules": security.device_rules or None,
         "MaskedPaths": _paths(spec, security.masked_paths, rootfs.MASKED_PATHS),
         "ReadonlyPaths": _paths(spec, security.readonly_paths, rootfs.READONLY_PATHS),

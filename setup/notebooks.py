@@ -29,9 +29,9 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 PATIENCE = float(os.environ.get("MINIDOCK_PATIENCE", "1"))
 WIDGET = "application/vnd.jupyter.widget-view+json"
 # Digests (first: a number would take "256:12" out of "sha256:12ab…"), addresses, ids (also cut ones),
-# names of temporary directories, times with their unit, numbers.
+# names of temporary directories and of cables, times with their unit, numbers.
 VARIES = re.compile(
-    r"\bsha256:[0-9a-f]+\b|\b0x[0-9a-f]+\b|\b[0-9a-f]{12,64}\b|[0-9a-f]*…|\bminidock-\w+"
+    r"\bsha256:[0-9a-f]+\b|\b0x[0-9a-f]+\b|\b[0-9a-f]{12,64}\b|[0-9a-f]*…|\bminidock-\w+|\bveth\w+"
     r"|\d+(?:\.\d+)? (?:µs|ms|s|seconds?|minutes?)\b|\d+(?:[.,:]\d+)*"
 )
 V2_ONLY, V2 = "03_cgroups.ipynb", Path("/sys/fs/cgroup/cgroup.controllers")

@@ -246,6 +246,7 @@ def test_the_course_opens_on_loopback_with_a_token(tmp_path: Path) -> None:
     [
         ("sha256:12ab00" + "c" * 58, "sha256:c0ffee" + "1" * 58, True),
         ("b5ffb96b6a51 took 3 ms", "c29b956362b5 took 17 ms", True),
+        ("+ veth9ed8259 in net:[4026532337]", "+ vetha3f01bc in net:[4026532895]", True),
         ("exit code 0, refused", "exit code 0, done", False),
         ('<svg viewBox="0 0 720 330"><rect x="7"/>', '<svg viewBox="0 0 720 330"><rect x="9"/>', True),
         ('<svg viewBox="0 0 720 330"><rect x="7"/>', '<svg viewBox="0 0 920 330"><rect x="7"/>', False),

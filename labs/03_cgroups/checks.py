@@ -466,7 +466,7 @@ def test_a_fork_bomb_ends(world: World):
             _wait(lambda: len(processes(places["freezer"])) >= 4)
             with _others_first(places):
                 cgroups.kill_all(places, _in(2 * SECONDS))
-            return _wait(lambda: not processes(places["freezer"]))
+            return _wait(lambda: not processes(places["freezer"]), 5 * SECONDS)  # the killed need time, too
 
     told = world.listen(story)
     expect(

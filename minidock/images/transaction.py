@@ -215,7 +215,9 @@ class Transaction:
     def commit(self) -> None:
         """Sync once, move everything into place, then name it."""
         blobs = os.listdir(self.directory / "blobs")
-        layers = [name for name in os.listdir(self.directory / "layers") if not name.endswith(".json")]
+        # A tree without its note stayed here when another process had the same one there first.
+        notes = [name for name in os.listdir(self.directory / "layers") if name.endswith(".json")]
+        layers = [name.removesuffix(".json") for name in notes]
         if blobs or layers:
             self._home.sync()
         with self._home.lock():

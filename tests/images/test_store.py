@@ -330,6 +330,20 @@ def test_pulls_and_removals_of_many_processes_do_not_disturb_each_other(store: S
     assert os.listdir(store.temporary) == []
 
 
+def test_two_long_builds_make_the_same_layer(store: Store) -> None:
+    """A long build puts what it has into place now and then; the second to do so finds the layer there."""
+    diff_id = f"sha256:{'a' * 64}"
+    with store.transaction() as first, store.transaction() as second:
+        for each in (first, second):
+            with each.layer(diff_id) as tree:
+                (tree.path / "file").write_text("same")
+            each.commit()
+        with second.layer(f"sha256:{'b' * 64}"):
+            pass
+        second.commit()
+        assert (second.tree_path(diff_id) / "file").read_text() == "same"
+
+
 def test_two_processes_extract_the_same_layer(store: Store) -> None:
     image = add(store, sample(), BUSYBOX)
     shutil.rmtree(store.layer_path(image.diff_ids[0]))

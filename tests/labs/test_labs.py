@@ -323,15 +323,15 @@ def test_a_killed_check_ends_and_what_it_leaves_is_found(
     def processes() -> list[str]:
         return [pid for each in sandboxes() for file in each.rglob("cgroup.procs") for pid in _pids(file)]
 
-    wait_for(lambda: len(processes()) > 1, what="a check at work")
+    wait_for(lambda: len(processes()) > 1, what="a check at work", seconds=60)
     helper = int(sandboxes()[0].name.removeprefix("lab-"))
     check.kill()
     check.wait()
     if helper_too:
         os.kill(helper, signal.SIGKILL)
-    wait_for(lambda: not processes(), what="the end of the student's code")
+    wait_for(lambda: not processes(), what="the end of the student's code", seconds=60)
     if not helper_too:  # it tidies up
-        wait_for(lambda: not sandboxes(), what="the end of the sandbox")
+        wait_for(lambda: not sandboxes(), what="the end of the sandbox", seconds=60)
     left = minidock("doctor", check=False).stdout.partition("Left behind")[2]
     assert "check of a lab that was killed" in left and ("cgroup without" in left) == bool(sandboxes()), left
     minidock("reset", "--yes")

@@ -79,6 +79,7 @@ def test_docker_py(file: str, source: Path, prepared: Any, tmp_path: Path) -> No
         "DOCKER_HOST": prepared.host,
         "DOCKER_CONFIG": str(home),  # contexts go there, too
         "HOME": str(home),
+        "TMPDIR": str(home),  # they leave directories behind
         "PYTHONDONTWRITEBYTECODE": "1",
     }
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", f"--junitxml={report}"]
