@@ -127,6 +127,7 @@ BAD = {
     "half a character in a build's label": post("/build?labels=%7B%22a%22%3A%22%5Cud800%22%7D", b""),
     "a quota of microseconds": create('"HostConfig":{"CpuQuota":5}'),
     "a period of years": create('"HostConfig":{"CpuPeriod":99999999999}'),
+    "a negative reservation": create('"HostConfig":{"MemoryReservation":-99999}'),
     "negative shares": create('"HostConfig":{"CpuShares":-2}'),
     "pids without number": create('"HostConfig":{"PidsLimit":99999999999}'),
     "a path to another file": GET % b"/containers/x/archive?path=../../etc/passwd",
