@@ -79,6 +79,8 @@ def limits(limits: Limits) -> None:
         raise InvalidInput("You should always set the Memory limit when using Memoryswap limit, see usage")
     if swap and memory and swap != -1 and swap < memory:
         raise InvalidInput("Minimum memoryswap limit should be larger than memory limit, see usage")
+    if reservation and reservation != -1 and reservation < MINIMUM_MEMORY:
+        raise InvalidInput("Minimum memory reservation allowed is 6MB")
     if reservation and memory and reservation > memory:
         raise InvalidInput("Minimum memory limit can not be less than memory reservation limit, see usage")
     if limits.cpu_period and not 1000 <= limits.cpu_period <= 1_000_000:

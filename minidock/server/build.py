@@ -11,7 +11,7 @@ from minidock.build_events import Event, ImageWritten
 from minidock.build_page import Page
 from minidock.errors import InvalidInput
 from minidock.server.errors import BAD_REQUEST, Refused
-from minidock.server.plain import text
+from minidock.server.plain import number, pairs, table, tables, text, words
 from minidock.server.request import Request, parsed
 from minidock.server.streams import Stream
 
@@ -74,22 +74,29 @@ def build(request: Request) -> None:
 
 
 def _options(request: Request) -> dict[str, Any]:
-    arguments, ulimits = _object(request, "buildargs"), _list(request, "ulimits")
+    json = {
+        name: parsed(request.text(name).encode() or b"null", f"error reading {name}")
+        for name in ("buildargs", "labels", "cachefrom", "ulimits")
+    }
+    arguments = {key: value for key, value in table(json, "buildargs").items() if value is not None}
     found: dict[str, Any] = {
         "dockerfile": request.text("dockerfile") or None,
         "tags": [name for name in request.texts("t") if name],
         "target": request.text("target"),
-        "build_args": {key: value for key, value in arguments.items() if value is not None},
-        "labels": _object(request, "labels"),
+        "build_args": pairs({"buildargs": arguments}, "buildargs"),
+        "labels": pairs(json, "labels"),
         "use_cache": not request.flag("nocache"),
-        "cache_from": _list(request, "cachefrom"),
+        "cache_from": words(json, "cachefrom") or [],
         "pull": request.flag("pull"),
         "platform": request.text("platform"),
         "network": request.text("networkmode"),
         "add_host": request.texts("extrahosts"),
         "squash": request.flag("squash"),
         "shm_size": request.number("shmsize") or None,
-        "ulimits": {text(each, "Name"): (each.get("Soft"), each.get("Hard")) for each in ulimits},
+        "ulimits": {
+            text(each, "Name"): (number(each, "Soft") or 0, number(each, "Hard") or 0)
+            for each in tables(json, "ulimits")
+        },
     }
     for name, option in _LIMITS.items():
         if request.number(name):
@@ -98,24 +105,6 @@ def _options(request: Request) -> dict[str, Any]:
         if request.text(name):
             found[option] = request.text(name)
     return found
-
-
-def _object(request: Request, name: str) -> dict[str, Any]:
-    value = _value(request, name, {})
-    if not isinstance(value, dict):
-        raise InvalidInput(f"error reading {name}: must be a JSON object")
-    return value
-
-
-def _list(request: Request, name: str) -> list[Any]:
-    value = _value(request, name, [])
-    if not isinstance(value, list):
-        raise InvalidInput(f"error reading {name}: must be a JSON list")
-    return value
-
-
-def _value(request: Request, name: str, default: Any) -> Any:
-    return parsed(request.text(name, "null").encode() or b"null", f"error reading {name}") or default
 
 
 def prune(request: Request) -> Any:

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from minidock.errors import InvalidInput
-from minidock.server.plain import flag, number, table, tables, text, words
+from minidock.server.plain import flag, number, pairs, table, tables, text, words
 
 Json = dict[str, Any]
 Options = dict[str, Any]
@@ -69,7 +69,7 @@ def _config(body: Json) -> Options:
         "env": words(body, "Env"),
         "entrypoint": "" if entrypoint in ([], [""]) and body.get("Cmd") else entrypoint,
         "workdir": text(body, "WorkingDir"),
-        "label": table(body, "Labels"),
+        "label": pairs(body, "Labels"),
         "stop_signal": text(body, "StopSignal"),
         "stop_timeout": number(body, "StopTimeout"),
         "expose": sorted(table(body, "ExposedPorts")),
@@ -105,10 +105,10 @@ def _host(host: Json) -> Options:
         "rm": flag(host, "AutoRemove"),
         "restart": _restart(table(host, "RestartPolicy")),
         "log_driver": text(log, "Type"),
-        "log_opt": table(log, "Config"),
+        "log_opt": pairs(log, "Config"),
         "init": flag(host, "Init"),
         "group_add": words(host, "GroupAdd"),
-        "sysctl": table(host, "Sysctls"),
+        "sysctl": pairs(host, "Sysctls"),
         "shm_size": number(host, "ShmSize"),
         "oom_score_adj": number(host, "OomScoreAdj"),
         "pid": text(host, "PidMode"),
@@ -176,7 +176,7 @@ def _mounts(body: Json, host: Json) -> Options:
     return {
         "volume": [*(words(host, "Binds") or []), *_anonymous(body, host)],
         "mount": [_mount(each) for each in tables(host, "Mounts")],
-        "tmpfs": [f"{path}:{text}" if text else path for path, text in table(host, "Tmpfs").items()],
+        "tmpfs": [f"{path}:{text}" if text else path for path, text in pairs(host, "Tmpfs").items()],
         "volumes_from": words(host, "VolumesFrom"),
         "volume_driver": text(host, "VolumeDriver"),
     }
@@ -217,8 +217,8 @@ def _mount(each: Json) -> Json:
             fields["recursive"] = "disabled"
     if kind == "volume" and volume:
         driver = table(volume, "DriverConfig")
-        fields |= {"no_copy": flag(volume, "NoCopy"), "labels": table(volume, "Labels")}
-        fields |= {"driver": text(driver, "Name"), "driver_options": table(driver, "Options")}
+        fields |= {"no_copy": flag(volume, "NoCopy"), "labels": pairs(volume, "Labels")}
+        fields |= {"driver": text(driver, "Name"), "driver_options": pairs(driver, "Options")}
         if text(volume, "Subpath"):
             fields["subpath"] = text(volume, "Subpath")
     if kind == "tmpfs":
@@ -258,7 +258,7 @@ def _attachment(name: str, settings: Json) -> str | dict[str, list[str]]:
         "ip6": words(addresses, "IPv6Address"),
         "link-local-ip": words(addresses, "LinkLocalIPs"),
         "mac-address": words(settings, "MacAddress"),
-        "driver-opt": [f"{key}={value}" for key, value in table(settings, "DriverOpts").items()],
+        "driver-opt": [f"{key}={value}" for key, value in pairs(settings, "DriverOpts").items()],
     }
     given = {key: values for key, values in fields.items() if values and values != [""]}
     return {"name": [name], **given} if given else name

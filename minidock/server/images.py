@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from minidock.engine import HUB
 from minidock.errors import InvalidInput
 from minidock.server.errors import Refused
-from minidock.server.plain import text, words
+from minidock.server.plain import pairs, table, text, words
 from minidock.server.request import Reply, Request, parsed
 from minidock.server.streams import Stream
 
@@ -238,13 +238,13 @@ def _as_changes(config: dict[str, Any]) -> list[str]:
     for entry in words(config, "Env") or []:
         variable, _, value = entry.partition("=")
         found.append(f"ENV {variable}={json.dumps(value)}")
-    for key, value in (config.get("Labels") or {}).items():
+    for key, value in pairs(config, "Labels").items():
         found.append(f"LABEL {json.dumps(key)}={json.dumps(value)}")
     for key, instruction in (("WorkingDir", "WORKDIR"), ("User", "USER"), ("StopSignal", "STOPSIGNAL")):
         if text(config, key):
             found.append(f"{instruction} {text(config, key)}")
-    found += [f"EXPOSE {port}" for port in config.get("ExposedPorts") or {}]
-    found += [f"VOLUME {json.dumps([path])}" for path in config.get("Volumes") or {}]
+    found += [f"EXPOSE {port}" for port in table(config, "ExposedPorts")]
+    found += [f"VOLUME {json.dumps([path])}" for path in table(config, "Volumes")]
     return found
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from minidock.errors import InvalidInput
-from minidock.server.plain import flag, table, tables, text, words
+from minidock.server.plain import flag, pairs, table, tables, text, words
 from minidock.server.request import Reply, Request
 
 
@@ -42,13 +42,13 @@ def create(request: Request) -> Reply:
         aux_address=[
             f"{name}={address}"
             for pool in pools
-            for name, address in table(pool, "AuxiliaryAddresses").items()
+            for name, address in pairs(pool, "AuxiliaryAddresses").items()
         ],
         internal=flag(body, "Internal"),
         ipv6=flag(body, "EnableIPv6"),
         attachable=flag(body, "Attachable"),
-        options=table(body, "Options"),
-        labels=table(body, "Labels"),
+        options=pairs(body, "Options"),
+        labels=pairs(body, "Labels"),
     )
     return Reply(201, {"Id": made, "Warning": ""})
 
@@ -70,7 +70,7 @@ def connect(request: Request) -> Reply:
         ip6=text(addresses, "IPv6Address"),
         mac=text(settings, "MacAddress"),
         link_local=words(addresses, "LinkLocalIPs") or [],
-        driver_options=table(settings, "DriverOpts"),
+        driver_options=pairs(settings, "DriverOpts"),
     )
     return Reply(200)
 

@@ -48,6 +48,14 @@ def table(where: Json, key: str) -> Json:
     return found
 
 
+def pairs(where: Json, key: str) -> dict[str, str]:
+    """An object whose values are strings: what else a label has, no client could read again."""
+    found = table(where, key)
+    if not all(isinstance(each, str | None) for each in found.values()):
+        raise InvalidInput(f"invalid JSON: {key} must be an object of strings")
+    return {name: each or "" for name, each in found.items()}
+
+
 def tables(where: Json, key: str) -> list[Json]:
     found = _typed(where, key, list, "a list of objects", list)
     if not all(isinstance(each, dict) for each in found):

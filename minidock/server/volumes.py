@@ -13,7 +13,7 @@ from typing import Any
 from minidock.engine import shown_time
 from minidock.errors import InvalidInput
 from minidock.server.errors import BAD_REQUEST, Refused
-from minidock.server.plain import table, text
+from minidock.server.plain import pairs, text
 from minidock.server.request import Reply, Request
 from minidock.server.streams import Stream
 
@@ -25,8 +25,8 @@ def create(request: Request) -> Reply:
     made = request.engine.create_volume(
         text(body, "Name"),
         driver=text(body, "Driver") or "local",
-        labels=table(body, "Labels"),
-        options=table(body, "DriverOpts"),
+        labels=pairs(body, "Labels"),
+        options=pairs(body, "DriverOpts"),
     )
     return Reply(201, _shown(request.engine.inspect_volume(made.name)))
 

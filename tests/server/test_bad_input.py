@@ -98,12 +98,36 @@ BAD = {
     "another method": b"PATCH /containers/json HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n",
     "an exec that nobody made": post("/exec/" + "0" * 64 + "/start", b"{}"),
     "a path of an exec": post("/exec/..%2f..%2fx/start", b"{}"),
+    "a commit with labels that are none": post("/commit?container=x", b'{"Labels":7}'),
+    "a commit with ports that are none": post("/commit?container=x", b'{"ExposedPorts":7}'),
+    "a commit with volumes that are none": post("/commit?container=x", b'{"Volumes":[1]}'),
+    "a commit with a label that is a number": post("/commit?container=x", b'{"Labels":{"a":7}}'),
+    "limits of a build that are none": post("/build?ulimits=%5B7%5D", b""),
+    "limits of a build without numbers": post(
+        "/build?ulimits=%5B%7B%22Name%22%3A%22nofile%22%2C%22Soft%22%3A%22x%22%7D%5D", b""
+    ),
+    "labels of a build that are numbers": post("/build?labels=%7B%22a%22%3A7%7D", b""),
+    "arguments of a build that are numbers": post("/build?buildargs=%7B%22a%22%3A7%7D", b""),
+    "labels that are numbers": create('"Labels":{"a":7}'),
+    "options of a log that are numbers": create(
+        '"HostConfig":{"LogConfig":{"Type":"json-file","Config":{"a":7}}}'
+    ),
+    "sysctls that are numbers": create('"HostConfig":{"Sysctls":{"net.core.somaxconn":[7]}}'),
+    "a tmpfs with a number": create('"HostConfig":{"Tmpfs":{"/a":7}}'),
+    "labels of a volume that are numbers": post("/volumes/create", b'{"Labels":{"a":7}}'),
+    "options of a volume that are lists": post("/volumes/create", b'{"DriverOpts":{"type":[1]}}'),
+    "labels of a network that are numbers": post("/networks/create", b'{"Name":"n","Labels":{"a":7}}'),
+    "options of a network that are lists": post("/networks/create", b'{"Name":"n","Options":{"a":[7]}}'),
+    "a driver option that is a list": post(
+        "/networks/bridge/connect", b'{"Container":"x","EndpointConfig":{"DriverOpts":{"a":[7]}}}'
+    ),
     "a registry that is none": login("ä\u0080"),
     "a registry with two ports": login("a:1:2"),
     "a registry that nobody is": login("127.0.0.1:9"),
     "half a character in a build's label": post("/build?labels=%7B%22a%22%3A%22%5Cud800%22%7D", b""),
     "a quota of microseconds": create('"HostConfig":{"CpuQuota":5}'),
     "a period of years": create('"HostConfig":{"CpuPeriod":99999999999}'),
+    "a negative reservation": create('"HostConfig":{"MemoryReservation":-99999}'),
     "negative shares": create('"HostConfig":{"CpuShares":-2}'),
     "pids without number": create('"HostConfig":{"PidsLimit":99999999999}'),
     "a path to another file": GET % b"/containers/x/archive?path=../../etc/passwd",
