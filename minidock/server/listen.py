@@ -68,10 +68,13 @@ def _say(text: str) -> None:
 
 
 def _run(servers: list[Server]) -> None:
-    # A pipe, not an Event: its lock may be held by the very wait() that the signal interrupts.
+    # Python calls a handler between two of its steps, and a signal just before the wait below would find
+    # none to come. So C writes to a pipe, at once.
     over, end = os.pipe()
+    os.set_blocking(end, False)
+    signal.set_wakeup_fd(end)
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: os.write(end, b"."))
+        signal.signal(number, lambda *_: None)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     for server in servers:
         threading.Thread(target=server.serve_forever, name="listen", daemon=True).start()

@@ -47,7 +47,11 @@ class Daemon:
         if self.process.poll() is not None:
             pytest.fail(f"minidock serve ended: {self.log.read_text()}")
         with socket.socket(socket.AF_UNIX) as probe:
-            return probe.connect_ex(str(self.socket)) == 0
+            probe.settimeout(30 * PATIENCE)
+            if probe.connect_ex(str(self.socket)) != 0:
+                return False
+            probe.sendall(b"GET /_ping HTTP/1.0\r\n\r\n")  # it may listen, and nobody be there yet
+            return probe.recv(100).startswith(b"HTTP/1.1 200")
 
     def end(self, number: int = signal.SIGTERM) -> int:
         assert self.process is not None

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import ctypes
+import os
+import signal
 import struct
 import threading
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from worlds import PATIENCE
 
 IDLE = 45 << 20  # bytes
 
@@ -15,6 +19,14 @@ IDLE = 45 << 20  # bytes
 def test_an_idle_daemon_is_small(daemon: Any) -> None:
     assert daemon.ask("GET", "/version")[0] == 200
     assert daemon.memory() <= IDLE
+
+
+def test_it_ends_whichever_of_its_threads_hears_the_signal(daemon: Any) -> None:
+    """Only the main thread runs Python's handlers, and it waits: the news must reach it."""
+    process = daemon.process.pid
+    (other, *_) = (int(name) for name in os.listdir(f"/proc/{process}/task") if int(name) != process)
+    ctypes.CDLL(None).tgkill(process, other, int(signal.SIGTERM))
+    assert daemon.process.wait(20 * PATIENCE) == 0
 
 
 def test_no_line_of_a_fast_writer_is_lost(daemon: Any) -> None:
