@@ -18,12 +18,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from minidock.build import archives, ignore
+from minidock.build import ignore
 from minidock.build.ignore import Patterns
 from minidock.build.known import Known
 from minidock.build.view import Found, View
 from minidock.errors import InvalidInput
-from minidock.images import compression, tar
+from minidock.images import compression
 
 DEFAULT_NAME = "Dockerfile"
 LONGEST_DOCKERFILE = 4 << 20  # bytes
@@ -168,6 +168,9 @@ def _from_stream(
     blocks: Iterator[bytes], name: str, dockerfile: str | None, scratch: Path, stdin: BinaryIO | None
 ) -> tuple[Context, bytes, str]:
     """A tar archive, compressed or not, is a context; anything else is a Dockerfile without one."""
+    from minidock.build import archives
+    from minidock.images import tar
+
     root = scratch / "context"
     root.mkdir(mode=0o700)
     beginning = _beginning(blocks, tar.BLOCK)

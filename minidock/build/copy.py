@@ -18,7 +18,7 @@ import posixpath
 from pathlib import Path
 
 from minidock import trace
-from minidock.build import digests, place, sources
+from minidock.build import digests, sources
 from minidock.build.context import Context
 from minidock.build.ignore import Patterns
 from minidock.build.instructions import Copy
@@ -59,6 +59,8 @@ class Plan:
         planned, cannot be read, or when the disk is full.
         """
         with trace.step("copy files", count=len(self._items), target=str(tree)):
+            from minidock.build import place  # not for what the cache has
+
             place.write(self._items, tree, self._below, newest)
 
 

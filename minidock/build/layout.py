@@ -6,7 +6,6 @@ import posixpath
 import stat
 from dataclasses import dataclass, field
 
-from minidock.build import archives
 from minidock.build.context import Context
 from minidock.build.ignore import Patterns
 from minidock.build.permissions import Change
@@ -75,7 +74,7 @@ class Layout:
             return "dir"
         if self.exclude.matches(source.name):
             return "file"
-        if found is not None and self.unpack and not source.fetched and archives.is_archive(found):
+        if found is not None and self.unpack and not source.fetched and _is_archive(found):
             self._need(above, ROOT)
             # A key that no file has: what the archive holds is not known yet.
             self.items[f"{above}//{source.name}"] = Item(
@@ -162,3 +161,9 @@ def _ways(target: str) -> list[str]:
 
 def _not_a_directory(target: str) -> InvalidInput:
     return InvalidInput(f"cannot copy to non-directory: /{shown_name(target)}")
+
+
+def _is_archive(found: Found) -> bool:
+    from minidock.build import archives  # few builds open one
+
+    return archives.is_archive(found)

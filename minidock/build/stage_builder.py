@@ -20,7 +20,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from minidock.build import copy, instructions, place, run_mounts, run_step, settings, steps
+from minidock.build import copy, instructions, run_mounts, run_step, settings, steps
 from minidock.build.cache import Question
 from minidock.build.context import Context
 from minidock.build.draft import DEFAULT_PATH, Draft, Step
@@ -240,6 +240,8 @@ class StageBuilder:
                 if not there.is_directory:
                     raise InvalidInput(f"WORKDIR {path}: the image has a file of this name")
                 return None
+            from minidock.build import place  # not for what the cache has
+
             return self._written(
                 lambda tree: place.write(_directories(name), tree, below, self.shop.options.newest)
             )

@@ -25,7 +25,6 @@ from minidock.build.view import View
 from minidock.containers import timestamps
 from minidock.containers.state import Container
 from minidock.errors import MinidockError
-from minidock.images import layer as layers
 from minidock.images.image import OCI_LAYER, Image, Layer
 from minidock.images.store import Store
 from minidock.images.transaction import LayerTree, Transaction
@@ -115,6 +114,8 @@ class Workshop:
         """
         if not os.listdir(tree):
             return None, 0
+        from minidock.images import layer as layers  # a build that finds all in the cache makes none
+
         archive = self.new.directory / "partial" / os.urandom(8).hex()
         with open(archive, "xb") as file:
             packed = layers.pack_layer(tree, file, newest=self.options.newest)
