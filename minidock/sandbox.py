@@ -108,13 +108,15 @@ def main() -> None:
         if child == 0:
             try:
                 os.close(go)
-                os.read(ready, 1)  # until the cgroup holds us
-                _become(job, group.places)
+                syscalls.set_parent_death_signal(9)
+                # Until the cgroup holds us. A helper that died before the line above sends us no signal.
+                if os.read(ready, 1) and not _hung_up(ready):
+                    _become(job, group.places)
             except BaseException as error:
                 print(f"sandbox: {error}", flush=True)
             os._exit(125)
         group.attach(child)
-        os.close(go)
+        os.write(go, b".")
         out_of_time = not _wait(os.pidfd_open(child), job.seconds)
     finally:
         group.kill()
@@ -134,6 +136,13 @@ def _wait(ended: int, seconds: float) -> bool:
     return bool(watch.poll(seconds * 1000))
 
 
+def _hung_up(pipe: int) -> bool:
+    """Whether nobody has the other end of *pipe* any more."""
+    watch = select.poll()
+    watch.register(pipe, 0)
+    return bool(watch.poll(0))
+
+
 def _become(job: Job, cgroup: Places) -> None:
     """In the new namespaces: make the machine read-only, then exec the job."""
     from minidock.kernel import cgroup_tree, cgroups, net, syscalls
@@ -150,7 +159,6 @@ def _become(job: Job, cgroup: Places) -> None:
         MS_REC,
     )
 
-    syscalls.set_parent_death_signal(9)
     syscalls.mount(None, "/", flags=MS_REC | MS_PRIVATE)  # nothing that happens here reaches the machine
     tops = cgroup_tree.hierarchies()[1]
     for directory, top in dict.fromkeys((cgroup[name], tops[name]) for name in cgroup):

@@ -5,10 +5,12 @@ from __future__ import annotations
 import difflib
 import importlib
 import inspect
+import json
 import os
 import re
 import signal
 import subprocess
+import sys
 import tomllib
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,7 +22,7 @@ import leaks
 import pytest
 from worlds import PATIENCE, Cli, cli_command, wait_for
 
-from minidock import layers
+from minidock import layers, sandbox
 from minidock.engine import Engine
 from minidock.errors import Conflict, InvalidInput, NotFound
 from minidock.lab import judge, workshop
@@ -340,6 +342,25 @@ def test_a_killed_check_ends_and_what_it_leaves_is_found(
     assert ("cgroup without" in left()) == bool(sandboxes()), left()
     minidock("reset", "--yes")
     assert not sandboxes() and not list(busybox.glob("*"))
+
+
+def test_who_is_just_being_born_goes_with_its_helper(tmp_path: Path) -> None:
+    """The kernel tells nobody of a parent's end who had not yet asked for that."""
+    job: dict[str, object] = {"root": str(tmp_path), "scratch": str(tmp_path), "environment": {}}
+    job["arguments"] = ["/bin/sleep", "60"]
+    helper = subprocess.Popen([sys.executable, "-IS", sandbox.__file__], stdin=subprocess.PIPE)
+    assert helper.stdin is not None
+    helper.stdin.write(json.dumps(job).encode())
+    helper.stdin.close()
+    listing = Path(f"/proc/{helper.pid}/task/{helper.pid}/children")
+    children = wait_for(lambda: _pids(listing), what="the first process of the sandbox")
+    helper.kill()
+    helper.wait()
+    wait_for(lambda: not Path(f"/proc/{children[0]}").exists(), what="its end")
+    for directory in leaks.cgroup_directories():
+        for group in directory.glob(f"lab-{helper.pid}"):
+            group.rmdir()
+            directory.rmdir()
 
 
 def _pids(listing: Path) -> list[str]:
