@@ -12,13 +12,12 @@ step fails, the image before it is kept, too: a shell in it is the quickest way 
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Iterable
 from contextlib import suppress
 from contextvars import copy_context
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 from minidock import trace
 from minidock.build import cache, parser, stages
@@ -38,6 +37,9 @@ from minidock.images import reference
 from minidock.images.image import Image, digest_of, short
 from minidock.images.store import Store
 from minidock.images.transaction import made_manifest
+
+if TYPE_CHECKING:
+    import threading
 
 _NOT_MISSED = PREDEFINED | {"SOURCE_DATE_EPOCH"}  # a --build-arg of this name needs no ARG
 
@@ -168,6 +170,8 @@ class _Building:
 
     def _side_by_side(self) -> None:
         """A thread for each stage; each waits until those that it needs are complete."""
+        import threading
+
         self._shop.alone = False
         ready = {stage.number: threading.Event() for stage in self._order}
         failures: list[BaseException] = []

@@ -23,7 +23,6 @@ from minidock.build.ignore import Patterns
 from minidock.build.known import Known
 from minidock.build.view import Found, View
 from minidock.errors import InvalidInput
-from minidock.images import compression
 
 DEFAULT_NAME = "Dockerfile"
 LONGEST_DOCKERFILE = 4 << 20  # bytes
@@ -84,14 +83,14 @@ def open_context(
     Raises InvalidInput, with Docker's words, for what cannot be a context.
     """
     if not isinstance(source, str | Path):
-        return _from_stream(compression.blocks(source), "the archive", dockerfile, scratch, stdin)
+        return _from_stream(_blocks(source), "the archive", dockerfile, scratch, stdin)
     text = os.fspath(source)
     if text == "-":
         if dockerfile == "-":
             raise InvalidInput("invalid argument: can't use stdin for both build context and dockerfile")
         if stdin is None:
             raise InvalidInput("-: there is no standard input to read")
-        return _from_stream(compression.blocks(stdin), "-", dockerfile, scratch, None)
+        return _from_stream(_blocks(stdin), "-", dockerfile, scratch, None)
     if _GIT.match(text) and not Path(text).is_dir():
         raise InvalidInput(
             f"{text}: minidock builds no git repositories",
@@ -120,14 +119,14 @@ def _from_directory(
         )
     ignored = root / ".dockerignore"
     if dockerfile == "-":
-        text = _dockerfile_text(compression.blocks(stdin or _no_input()), "-")
+        text = _dockerfile_text(_blocks(stdin or _no_input()), "-")
         return Context(View([root]), _read_patterns([ignored]), root, str(root), scratch), text, "-"
     path = Path(dockerfile) if dockerfile else root / DEFAULT_NAME
     if not dockerfile and not path.exists() and (root / DEFAULT_NAME.lower()).exists():
         path = root / DEFAULT_NAME.lower()
     try:
         with open(path, "rb") as file:
-            text = _dockerfile_text(compression.blocks(file), str(path))
+            text = _dockerfile_text(_blocks(file), str(path))
     except OSError as error:
         raise InvalidInput(
             "unable to prepare context: unable to evaluate symlinks in Dockerfile path: "
@@ -169,7 +168,7 @@ def _from_stream(
 ) -> tuple[Context, bytes, str]:
     """A tar archive, compressed or not, is a context; anything else is a Dockerfile without one."""
     from minidock.build import archives
-    from minidock.images import tar
+    from minidock.images import compression, tar
 
     root = scratch / "context"
     root.mkdir(mode=0o700)
@@ -187,7 +186,7 @@ def _from_stream(
     view = View([root])
     wanted = dockerfile or DEFAULT_NAME
     if wanted == "-":
-        text = _dockerfile_text(compression.blocks(stdin or _no_input()), "-")
+        text = _dockerfile_text(_blocks(stdin or _no_input()), "-")
     elif view.find(wanted) is None:
         raise InvalidInput(f"Cannot locate specified Dockerfile: {wanted}", hint=f"{name} does not hold it.")
     else:
@@ -195,6 +194,10 @@ def _from_stream(
     ignored = (each for each in (f"{wanted}.dockerignore", ".dockerignore") if view.find(each))
     patterns = _patterns(next((view.read(each) for each in ignored), b""))
     return Context(view, patterns, root, name, scratch), text, wanted
+
+
+def _blocks(file: BinaryIO) -> Iterator[bytes]:
+    return iter(lambda: file.read(1 << 16), b"")
 
 
 def _beginning(blocks: Iterator[bytes], length: int) -> bytes:

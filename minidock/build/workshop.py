@@ -7,8 +7,8 @@ and a build that is killed leaves one directory, which the next command sweeps.
 
 from __future__ import annotations
 
+import _thread
 import os
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -53,7 +53,7 @@ class Workshop:
     _told: list[Event] = field(default_factory=list)
     _running: list[Container] = field(default_factory=list)
     _saved_at: float = field(default_factory=time.monotonic)
-    _guard: threading.Lock = field(default_factory=threading.Lock)
+    _guard: _thread.LockType = field(default_factory=_thread.allocate_lock)  # what threading.Lock is
 
     def tell(self, event: Event) -> None:
         """Pass on one event at a time: who shows them need not know that stages run side by side."""
