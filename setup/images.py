@@ -279,8 +279,8 @@ def build_httpd(source: Path, address: str, command: str) -> None:
 def recipe() -> str:
     """Changes when these scripts, the suite or busybox's version do: the images are made again then."""
     digest = hashlib.sha256()
-    for source in (Path(__file__), Path(__file__).with_name("oci.py"), *sorted(HTTPD.iterdir())):
-        digest.update(source.read_bytes())
+    for source in (Path(__file__), Path(__file__).with_name("oci.py"), *sorted(HTTPD.rglob("*"))):
+        digest.update(source.read_bytes() if source.is_file() else b"")
     busybox_version = ["dpkg-query", "--showformat=${Version}", "--show", "busybox-static"]
     digest.update(subprocess.run(busybox_version, capture_output=True, check=False).stdout)
     digest.update(f"{SUITE} {architecture()}".encode())

@@ -17,8 +17,9 @@ mkdir -p "$lab"
 exec 9>"$lab/lock"
 flock 9
 
-recipe=$(cat "${BASH_SOURCE[0]}" "$here/customize.sh" "$repository/setup/provision.sh" "$repository/setup/images.py" "$repository"/setup/httpd/* \
-    "$repository/requirements.txt" <(echo "$suite $guest") | sha256sum | cut -c1-16)
+recipe=$(cat "${BASH_SOURCE[0]}" "$here/customize.sh" "$repository/setup/provision.sh" "$repository/setup/images.py" \
+    <(find "$repository/setup/httpd" -type f -exec cat {} +) "$repository/requirements.txt" <(echo "$suite $guest") |
+    sha256sum | cut -c1-16)
 if [ "$(cat "$lab/$suite.recipe" 2>/dev/null)" = "$recipe" ] && [ -s "$lab/$suite.img" ]; then
     echo "vm: $lab/$suite.img is up to date"
     exit 0
