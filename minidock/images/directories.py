@@ -83,7 +83,12 @@ class Directories:
             return found
         for name in rest:
             start = start + b"/" + name if start else name
-            above, at = at, self._step(at, name, start, make)
+            try:
+                above, at = at, self._step(at, name, start, make)
+            except BaseException:
+                if len(rest) > _DEEP and at != first:
+                    os.close(at)
+                raise
             if len(rest) <= _DEEP:
                 self._open[start] = at
             elif above != first:  # a path made to use up descriptors
