@@ -210,8 +210,7 @@ def pull(session: Session, values: Values, services: list[str]) -> int:
     project = session.project(services)
     chosen = project.chosen(services)
     if values["include-deps"]:
-        needs = {name: set(service.get("depends_on") or {}) for name, service in project.services.items()}
-        chosen = order.with_needed(chosen, needs)
+        chosen = order.with_needed(chosen, project.needs())
     report = session.report(quiet_pull=values["quiet"])
     if values["policy"] not in (None, "always", "missing"):
         raise UsageError(f"invalid --policy {values['policy']!r}", hint="always or missing.", exit_code=1)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -31,12 +30,6 @@ class Wish:
     timeout: int | None = None  # seconds
 
 
-def needs_of(project: Project, names: Iterable[str]) -> dict[str, set[str]]:
-    """Which of the services *names* needs which others."""
-    chosen = list(names)
-    return {name: set(project.services[name].get("depends_on") or {}) for name in chosen}
-
-
 class Maker:
     """Brings the containers of some services to what the project says. They are not started here."""
 
@@ -47,7 +40,7 @@ class Maker:
 
     def make(self, names: list[str]) -> None:
         """Raises ComposeError, and what the engine raises."""
-        order.run(needs_of(self.project, names), self._settle)
+        order.run(self.project.needs(names), self._settle)
 
     def scale_of(self, name: str) -> int:
         if name in self.wish.scale:

@@ -126,9 +126,8 @@ def build_all(engine: Engine, project: Project, names: Iterable[str], report: Re
 
     *asked*: no_cache, pull, args (a dictionary), memory; what the command's flags say.
     """
-    needs = {name: set(service.get("depends_on") or {}) for name, service in project.services.items()}
     wanted = set(names)
-    for name in order.with_needed(wanted, needs):
+    for name in order.with_needed(wanted, project.needs()):
         if name in wanted and project.services[name].get("build"):
             _build(engine, project, name, report, asked)
 

@@ -39,6 +39,11 @@ class Project:
         hint = f'Did you mean "{close[0]}"?' if close else f"Services here: {known}."
         raise ComposeError(f"no such service: {name}", hint=hint)
 
+    def needs(self, names: Iterable[str] | None = None) -> dict[str, set[str]]:
+        """Which of the services *names* (all, without) needs which others."""
+        chosen = self.services if names is None else names
+        return {name: set(self.services[name].get("depends_on") or {}) for name in chosen}
+
     def chosen(self, names: Iterable[str]) -> list[str]:
         """*names*, checked; all services when there are none."""
         wanted = list(dict.fromkeys(names))

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING, Any
 
-from minidock.compose import creating, members, order
+from minidock.compose import members, order
 from minidock.compose.members import Member
 from minidock.compose.model import Project
 from minidock.compose.progress import Report
@@ -49,7 +49,7 @@ def start(
                 report.step("Container", member.name, "Started")
             on_start(member)
 
-    order.run(creating.needs_of(project, names), begin)
+    order.run(project.needs(names), begin)
 
 
 def await_condition(

@@ -39,7 +39,7 @@ def make(
     engine: Engine, project: Project, names: list[str], report: Report, plan: Plan
 ) -> tuple[list[str], Maker]:
     """Make everything but start nothing: (the services with all that they need, who made them)."""
-    needs = {name: set(service.get("depends_on") or {}) for name, service in project.services.items()}
+    needs = project.needs()
     chosen = [name for name in needs if name in names] if plan.alone else order.with_needed(names, needs)
     support.check(project, chosen, report.warn)
     maker = Maker(engine, project, report, plan.wish)
