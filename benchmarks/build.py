@@ -9,17 +9,15 @@ which one file changes: what it takes minidock to find out, which is all there i
 
 from __future__ import annotations
 
-import argparse
 import os
 import statistics
 import subprocess
-import sys
-import tempfile
 import time
 from pathlib import Path
 
-REPOSITORY = Path(__file__).resolve().parent.parent
-COMMAND = str(REPOSITORY / ".venv/bin/minidock")
+import peers
+from peers import COMMAND, fetch
+
 DOCKERFILE = """\
 FROM busybox
 ENV A=1
@@ -36,30 +34,16 @@ TARGETS = {"cold": 0.5, "cached": 1.0}  # of docker's time
 
 
 def main() -> None:
-    options = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    options.add_argument("--rounds", type=int, default=5)
-    options.add_argument("--peers", type=Path, default=Path(os.environ.get("MINIDOCK_PEERS", "/work/peers")))
-    options.add_argument("--inside", action="store_true", help=argparse.SUPPRESS)
-    chosen = options.parse_args()
-    peers = (chosen.peers / "in").exists()
-    if peers and not chosen.inside:
-        arguments = ["in", sys.executable, str(Path(__file__).resolve()), *sys.argv[1:], "--inside"]
-        os.execv(chosen.peers / "in", arguments)
-    volume = chosen.peers / "vol"
-    with tempfile.TemporaryDirectory(
-        dir=volume if volume.is_dir() else None, prefix="minidock-bench-"
-    ) as name:
-        from start import fetch
-
-        root, context = Path(name, "root"), Path(name, "context")
+    chosen = peers.options(__doc__, rounds=5).parse_args()
+    there = peers.enter(chosen)
+    with peers.workplace(chosen) as place:
+        root, context = place / "root", place / "context"
         root.mkdir()
         context.mkdir()
         (context / "Dockerfile").write_text(DOCKERFILE)
         fetch(root, chosen.peers)
-        compare(root, context, chosen.rounds, docker=peers)
-        large_context(root, Path(name, "large"))
+        compare(root, context, chosen.rounds, docker=there)
+        large_context(root, place / "large")
 
 
 def compare(root: Path, context: Path, rounds: int, *, docker: bool) -> None:

@@ -7,23 +7,21 @@
 container of each, and the same file fetched through the published port of one and of the other: by an address
 of the host (the kernel translates, with both) and by 127.0.0.1 (with Docker a program of its own carries it).
 
-DIRECTORY, or $MINIDOCK_PEERS, is the peers' world, as in start.py.
+DIRECTORY, or $MINIDOCK_PEERS, is the peers' world, as in peers.py.
 """
 
 from __future__ import annotations
 
-import argparse
 import os
 import socket
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable
-from pathlib import Path
 
-from start import COMMAND, IMAGE, fetch, run
+import peers
+from peers import COMMAND, IMAGE, fetch, run
 
 ADDRESS = "192.0.2.80"  # for documentation: nobody has it. The host gets it for as long as we measure
 SIZE = 60  # MiB in the file that is fetched; /dev/shm of a container has 64
@@ -33,24 +31,9 @@ SERVE = f"dd if=/dev/zero of=/dev/shm/file bs=1M count={SIZE} && exec httpd -f -
 
 
 def main() -> None:
-    options = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    options.add_argument("--rounds", type=int, default=20)
-    options.add_argument(
-        "--peers", type=Path, default=Path(os.environ.get("MINIDOCK_PEERS", "/var/lib/minidock-peers"))
-    )
-    options.add_argument("--inside", action="store_true", help=argparse.SUPPRESS)
-    chosen = options.parse_args()
-    there = (chosen.peers / "in").exists()
-    if there and not chosen.inside:
-        arguments = ["in", sys.executable, str(Path(__file__).resolve()), *sys.argv[1:], "--inside"]
-        os.execv(chosen.peers / "in", arguments)
-    volume = chosen.peers / "vol"
-    with tempfile.TemporaryDirectory(
-        dir=volume if volume.is_dir() else None, prefix="minidock-bench-"
-    ) as name:
-        root = Path(name)
+    chosen = peers.options(__doc__, rounds=20).parse_args()
+    there = peers.enter(chosen)
+    with peers.workplace(chosen) as root:
         engines = {"minidock": [COMMAND, "--root", str(root)]} | ({"docker": ["docker"]} if there else {})
         try:
             fetch(root, chosen.peers)

@@ -3,7 +3,7 @@
 
     sudo .venv/bin/python benchmarks/pull.py [--rounds 5] [--peers DIRECTORY]
 
-With a peers' world in DIRECTORY (see start.py) the image is their ``big``: 5 layers, 260 MB of gzip,
+With a peers' world in DIRECTORY (see peers.py) the image is their ``big``: 5 layers, 260 MB of gzip,
 25 thousand files; dockerd and podman pull it too. Without them a synthetic image of that shape is
 made, served by a docker-registry of our own, and compared with `igzip | tar` and `gzip | tar` only.
 
@@ -28,6 +28,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import peers
+
 HERE = Path(__file__).resolve().parent
 REPOSITORY = HERE.parent
 REGISTRY = "127.0.0.1:5000"
@@ -45,23 +47,11 @@ transfer.pull(store.Store(Path({root!r})), {name!r}, Config(root=Path({root!r}))
 
 
 def main() -> None:
-    options = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    options.add_argument("--rounds", type=int, default=5)
-    options.add_argument(
-        "--peers", type=Path, default=Path(os.environ.get("MINIDOCK_PEERS", "/var/lib/minidock-peers"))
-    )
+    options = peers.options(__doc__, rounds=5)
     options.add_argument("--registry", default=REGISTRY, help="where minidock finds the peers' image")
     options.add_argument("--only", default="", help="comma-separated parts of contenders' names")
-    options.add_argument("--inside", action="store_true", help=argparse.SUPPRESS)
     chosen = options.parse_args()
-    has_peers = (chosen.peers / "in").exists() and (chosen.peers / "layouts/big.ok").exists()
-    if has_peers and not chosen.inside:
-        os.execv(
-            chosen.peers / "in",
-            ["in", sys.executable, str(Path(__file__).resolve()), *sys.argv[1:], "--inside"],
-        )
+    has_peers = peers.enter(chosen, needed="layouts/big.ok")
     with tempfile.TemporaryDirectory(prefix="minidock-bench-") as scratch:
         if has_peers:
             place = chosen.peers / "vol" / "minidock-bench"

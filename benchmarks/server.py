@@ -8,7 +8,7 @@ The docker command talks to `minidock serve` and to the peers' dockerd in turn:
 it can. At the end 100 clients at once send 10,000 requests. Beside the times stands what the daemon weighs:
 idle, and at most.
 
-DIRECTORY, or $MINIDOCK_PEERS, is the peers' world, as in start.py.
+DIRECTORY, or $MINIDOCK_PEERS, is the peers' world, as in peers.py.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ import socket
 import statistics
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from start import COMMAND, IMAGE, fetch
+import peers
+from peers import COMMAND, IMAGE, fetch
 
 CLIENTS, REQUESTS = 100, 10_000
 ASKED = (("/containers/json?all=1", 200), ("/_ping", 200), ("/images/json", 200), ("/info", 200), ("/x", 404))
@@ -37,28 +37,15 @@ LINE = "x" * 99
 
 
 def main() -> None:
-    options = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    options.add_argument("--rounds", type=int, default=15)
+    options = peers.options(__doc__, rounds=15)
     options.add_argument("--lines", type=int, default=1_000_000)
-    options.add_argument(
-        "--peers", type=Path, default=Path(os.environ.get("MINIDOCK_PEERS", "/var/lib/minidock-peers"))
-    )
-    options.add_argument("--inside", action="store_true", help=argparse.SUPPRESS)
     chosen = options.parse_args()
-    if (chosen.peers / "in").exists() and not chosen.inside:
-        arguments = ["in", sys.executable, str(Path(__file__).resolve()), *sys.argv[1:], "--inside"]
-        os.execv(chosen.peers / "in", arguments)
-    volume = chosen.peers / "vol"
-    with tempfile.TemporaryDirectory(
-        dir=volume if volume.is_dir() else None, prefix="minidock-bench-"
-    ) as name:
-        root = Path(name)
+    there = peers.enter(chosen)
+    with peers.workplace(chosen) as root:
         fetch(root, chosen.peers)
         with serving(root) as daemon:
             hosts = {"minidock": f"unix://{root}/api.sock"}
-            if (chosen.peers / "in").exists():
+            if there:
                 hosts["dockerd"] = os.environ["DOCKER_HOST"]
             measure(daemon, hosts, chosen)
 

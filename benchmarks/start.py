@@ -7,8 +7,7 @@
 docker and crun. The same from a warm engine, as a notebook starts it. Then the memory of ten detached
 containers beyond their own processes (USS: the pages that nobody else maps).
 
-DIRECTORY, or $MINIDOCK_PEERS, is the peers' world: `in COMMAND…` runs a command beside their dockerd, `vol/`
-is a journaled ext4, `layouts/` holds their images, `bundle/` what crun starts.
+DIRECTORY, or $MINIDOCK_PEERS, is the peers' world: see peers.py.
 """
 
 from __future__ import annotations
@@ -17,60 +16,31 @@ import argparse
 import os
 import shutil
 import statistics
-import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
 
-REPOSITORY = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(REPOSITORY))
+import peers
+from peers import COMMAND, IMAGE, fetch, run
 
-from minidock.engine import Engine  # noqa: E402
+sys.path.insert(0, str(peers.REPOSITORY))
 
-COMMAND = str(REPOSITORY / ".venv/bin/minidock")
-IMAGE = "busybox"
+from minidock.engine import Engine
+
 CONTAINERS = 10
 
 
 def main() -> None:
-    options = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    options.add_argument("--rounds", type=int, default=20)
-    options.add_argument(
-        "--peers", type=Path, default=Path(os.environ.get("MINIDOCK_PEERS", "/var/lib/minidock-peers"))
-    )
-    options.add_argument("--inside", action="store_true", help=argparse.SUPPRESS)
-    chosen = options.parse_args()
-    if (chosen.peers / "in").exists() and not chosen.inside:
-        arguments = ["in", sys.executable, str(Path(__file__).resolve()), *sys.argv[1:], "--inside"]
-        os.execv(chosen.peers / "in", arguments)
-    # On the peers' journaled ext4 where there is one: all contenders write to the same kind of disk.
-    volume = chosen.peers / "vol"
-    with tempfile.TemporaryDirectory(
-        dir=volume if volume.is_dir() else None, prefix="minidock-bench-"
-    ) as name:
-        root = Path(name)
+    chosen = peers.options(__doc__, rounds=20).parse_args()
+    peers.enter(chosen)
+    with peers.workplace(chosen) as root:
         fetch(root, chosen.peers)
         engine = Engine(root)
         times = start(root, engine, chosen)
         show(times)
         print(f"\nmemory of a detached container beyond its own process: {memory(engine):.1f} MiB (mean USS)")
-
-
-def fetch(root: Path, peers: Path) -> None:
-    """Put busybox into *root*: from the peers' layouts, or by the configured mirrors."""
-    layout = peers / "layouts/busybox"
-    if layout.exists():
-        archive = root / "busybox.tar"
-        copy = ["skopeo", "copy", "-q", f"oci:{layout}:latest", f"docker-archive:{archive}:{IMAGE}:latest"]
-        subprocess.run(copy, check=True)
-        subprocess.run([COMMAND, "--root", root, "load", "-q", "-i", archive], check=True)
-    else:
-        subprocess.run([COMMAND, "--root", root, "pull", "-q", IMAGE], check=True)
 
 
 def start(root: Path, engine: Engine, chosen: argparse.Namespace) -> dict[str, list[float]]:
@@ -97,10 +67,6 @@ def start(root: Path, engine: Engine, chosen: argparse.Namespace) -> dict[str, l
             if number >= 2:  # the first two rounds warm the caches of all
                 times[name].append((time.perf_counter() - begin) * 1000)
     return times
-
-
-def run(command: list[str]) -> None:
-    subprocess.run(command, check=True, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
 
 
 def show(times: dict[str, list[float]]) -> None:
