@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import json
@@ -399,15 +400,19 @@ def test_what_speaks_no_http_is_called_so() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
 
         def answer() -> None:
-            for _ in range(4):
-                connection = listener.accept()[0]
-                connection.recv(1000)
-                connection.sendall(b"SSH-2.0-OpenSSH\r\n")
-                connection.close()
+            with contextlib.suppress(OSError):  # the end of the listener
+                while True:
+                    connection = listener.accept()[0]
+                    connection.recv(1000)
+                    connection.sendall(b"SSH-2.0-OpenSSH\r\n")
+                    connection.close()
 
-        threading.Thread(target=answer, daemon=True).start()
+        thread = threading.Thread(target=answer)
+        thread.start()
         with pytest.raises(wire.Unreachable, match="not an HTTP server"):
             connect(f"127.0.0.1:{listener.getsockname()[1]}").ping()
+        listener.shutdown(socket.SHUT_RDWR)
+        thread.join()  # else it would accept on the number of a socket that another test opens
 
 
 # ── the trace ────────────────────────────────────────────────────────────────────────────────────────
