@@ -162,7 +162,8 @@ class Handler(BaseHTTPRequestHandler):
         if request is None or not request.began:
             if isinstance(error, Refused) and error.status in (errors.TOO_LARGE, errors.TIMEOUT):
                 self.close_connection = True
-            self._send(Reply(errors.status_of(error), {"message": errors.message_of(error)}))
+            headers = error.headers if isinstance(error, Refused) else {}
+            self._send(Reply(errors.status_of(error), {"message": errors.message_of(error)}, headers))
             if request is None:
                 self.close_connection = True
             return
