@@ -170,14 +170,17 @@ def prune(request: Request) -> Any:
 
 
 def distribution(request: Request) -> Any:
-    """What a registry would serve; clients ask before they create services. Here: what is known locally."""
-    image = request.engine.image(request["name"])
+    """What the registry has under a name, whatever is here."""
+    found = request.engine.offered(request["name"], login=_login(request))
     return {
-        "Descriptor": {"mediaType": image.media_type, "digest": image.digest, "size": image.size},
-        "Platforms": [
-            {"architecture": image.config.get("architecture", ""), "os": image.config.get("os", "")}
-        ],
+        "Descriptor": found.descriptor.to_json(),
+        "Platforms": [_platform(each) for each in found.platforms],
     }
+
+
+def _platform(each: Any) -> dict[str, str]:
+    variant = {"variant": each.variant} if each.variant else {}
+    return {"architecture": each.architecture, "os": each.system, **variant}
 
 
 # --- archives ------------------------------------------------------------------------------------
