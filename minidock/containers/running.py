@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -28,6 +29,7 @@ class Running:
     pid: int
     state: State
     cables: Cables
+    began: float = field(default_factory=time.monotonic)
     ended: bool = False  # the first process was reaped: *pid* means nothing any more
     resting: bool = False  # it has ended, and the restart policy will start it again
     on_end: list[Callable[[], None]] = field(default_factory=list)  # what has to stop with it
@@ -36,6 +38,10 @@ class Running:
     log_readers: list[Client] = field(default_factory=list)
     execs: dict[str, int] = field(default_factory=dict)  # id → pid of what `exec` started and still runs
     executions: dict[str, Console] = field(default_factory=dict)  # their consoles, by the same ids
+
+    def lasted(self) -> float:
+        """Seconds since it began."""
+        return time.monotonic() - self.began
 
     def wake_up(self) -> None:
         """The rest before a restart is over, or somebody wants none."""

@@ -265,7 +265,7 @@ class Shim:
         state.pid, state.finished_at = 0, timestamps.now()
         if state.oom_killed:
             running.note("oom")
-        running.note("die", exitCode=str(state.exit_code), execDuration=str(int(_lasted(state))))
+        running.note("die", exitCode=str(state.exit_code), execDuration=str(int(running.lasted())))
         self.cables.note_end()
         self._note_volumes("unmount")
 
@@ -280,7 +280,7 @@ class Shim:
             self.container.write_state(state)
             self.cables.release()
             self._tell_all(exit=state.exit_code, oom_killed=state.oom_killed)
-            self._rest(running, self.back_off.rest(_lasted(state)))
+            self._rest(running, self.back_off.rest(running.lasted()))
             if self._get_turn(running):
                 return True
         state.status = life.after("end", state.status, spec.id)
@@ -374,11 +374,6 @@ class Shim:
 
         with contextlib.suppress(OSError), open(self.container.directory / "shim.log", "a") as file:
             traceback.print_exception(*sys.exc_info(), file=file)
-
-
-def _lasted(state: State) -> float:
-    """Seconds from start to end."""
-    return (timestamps.to_nanoseconds(state.finished_at) - timestamps.to_nanoseconds(state.started_at)) / 1e9
 
 
 def _keeps_stdin(spec: Spec) -> bool:
