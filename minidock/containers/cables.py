@@ -12,18 +12,21 @@ import contextlib
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from minidock.containers import bridges, etc, ipam, links, networks, ports
-from minidock.containers.etc import Place
 from minidock.containers.loop import Loop
 from minidock.containers.nameserver import NameServer
 from minidock.containers.networks import Endpoint, Network
 from minidock.containers.proxy import Door
 from minidock.containers.state import Container
-from minidock.containers.wiring import DEFAULT, Attachment, is_network
+from minidock.containers.wiring import DEFAULT, Attachment
 from minidock.errors import MinidockError, NotFound
 from minidock.kernel import nat, net
 from minidock.kernel.netlink import Netlink
+
+if TYPE_CHECKING:
+    from minidock.containers.etc import Place
 
 _LOOPBACK = 1  # the number of lo in every network
 
@@ -38,10 +41,6 @@ class Cables:
         self._reserved = False
         self._joined: list[Network] = []  # as `events` has told
 
-    @property
-    def needed(self) -> bool:
-        return is_network(self._container.spec.namespaces.network)
-
     # --- the beginning ---------------------------------------------------------------------------
 
     def reserve(self) -> None:
@@ -50,9 +49,6 @@ class Cables:
         Raises NotFound for a network that is gone, Conflict for an address or port that is taken.
         """
         container, spec = self._container, self._container.spec
-        if not self.needed:
-            etc.write(container, [])
-            return
         with networks.locked(container.root) as known, Netlink() as door:
             places: list[Place] = []
             for number, attachment in enumerate(spec.wiring.attachments):
@@ -214,6 +210,7 @@ class Cables:
                 known[network.name] = network
             self._close_doors()
             self._choose_gateway(places, known)
+            self._reserved = True
             for network, _ in places:
                 networks.save(self._container.root, network)
             waiting = self._publish(places)

@@ -7,15 +7,17 @@ import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from minidock import trace
-from minidock.containers.cables import Cables
 from minidock.containers.client import Client
 from minidock.containers.console import Console
 from minidock.containers.loop import Loop
 from minidock.containers.state import Container, State
 from minidock.kernel import cgroups
+
+if TYPE_CHECKING:
+    from minidock.containers.cables import Cables
 
 
 @dataclass(slots=True)
@@ -28,7 +30,7 @@ class Running:
     cgroup: cgroups.Cgroup
     pid: int
     state: State
-    cables: Cables
+    cables: Cables | None  # None: in no network of ours
     began: float = field(default_factory=time.monotonic)
     ended: bool = False  # the first process was reaped: *pid* means nothing any more
     resting: bool = False  # it has ended, and the restart policy will start it again

@@ -160,7 +160,7 @@ def serve(descriptor: int) -> None:
     """Be a spawner: keep a shim waiting at the door *descriptor*, until the starter is gone."""
     import gc
 
-    from minidock.containers import shim
+    from minidock.containers import cables, shim  # noqa: F401 (many of its shims will have networks)
 
     shim.get_ready()
     door = socket.socket(fileno=descriptor)
