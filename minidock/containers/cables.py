@@ -38,7 +38,7 @@ class Cables:
         self._container, self._loop = container, loop
         self._doors: list[Door] = []
         self._names: NameServer | None = None
-        self._reserved = False
+        self._mine: set[str] = set()  # the ids of our endpoints
         self._joined: list[Network] = []  # as `events` has told
 
     # --- the beginning ---------------------------------------------------------------------------
@@ -50,11 +50,12 @@ class Cables:
         """
         container, spec = self._container, self._container.spec
         with networks.locked(container.root) as known, Netlink() as door:
+            last_life = (each.endpoints.get(container.id) for each in known.values())
+            networks.evict(container.root, known, {endpoint.id for endpoint in last_life if endpoint})
             places: list[Place] = []
             for number, attachment in enumerate(spec.wiring.attachments):
                 places.append(self._take_place(known, attachment, f"eth{number}", door))
             self._choose_gateway(places, known)
-            self._reserved = True
             for network, _ in places:
                 networks.save(container.root, network)
                 self._note_join(network)
@@ -78,6 +79,7 @@ class Cables:
         ipam.allocate(network, endpoint, attachment)
         endpoint.mac = attachment.mac or bridges.mac_of(endpoint.ip)
         network.endpoints[container.id] = endpoint
+        self._mine.add(endpoint.id)
         links.tell(container, network)
         return network, endpoint
 
@@ -180,7 +182,6 @@ class Cables:
             with Netlink(namespace) as box:
                 self._lay(place, host, box, namespace)
                 networks.save(root, network)
-                self._reserved = True
                 self._note_join(network)
                 self._container.spec.wiring.attachments.append(attachment)
                 self._rearrange(known, box, namespace)
@@ -210,7 +211,6 @@ class Cables:
                 known[network.name] = network
             self._close_doors()
             self._choose_gateway(places, known)
-            self._reserved = True
             for network, _ in places:
                 networks.save(self._container.root, network)
             waiting = self._publish(places)
@@ -252,13 +252,13 @@ class Cables:
         if self._names is not None:
             self._names.close()
             self._names = None
-        if not self._reserved:
+        if not self._mine:
             return
-        self._reserved = False
+        mine, self._mine = self._mine, set()
         with contextlib.suppress(MinidockError, OSError):
             root = self._container.root
             with networks.locked(root, make=False) as known:
-                networks.evict(root, known, {self._container.id})
+                networks.evict(root, known, mine)
 
 
 @contextmanager
