@@ -297,3 +297,10 @@ def test_a_program_may_have_a_megabyte_of_arguments(box):
     assert [len(step.arguments["argv"]) for step in steps if step.operation == "execve"] == [1000]
     container = box.start("sleep", "600")
     assert box.exec(container, "echo", *words).out == ran.out
+
+
+def test_who_removes_what_has_just_removed_itself_finds_nothing_to_do(box):
+    container = box.create("true")
+    files.remove_tree(state.vanish(container))
+    state.delete(container)
+    assert not (box.root / "names" / container.name).is_symlink()
