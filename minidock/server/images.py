@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from minidock.engine import Event
 
 _TAR = "application/x-tar"
+_MOVING = ("Downloading", "Extracting", "Pushing")  # what is told with bytes; that all is done, without
 
 
 # --- from and to registries ----------------------------------------------------------------------
@@ -69,11 +70,12 @@ class _Shown:
 
     def __call__(self, event: Event) -> None:
         line: dict[str, Any] = {"status": event.message or event.status}
+        early = event.status.startswith(("Pulling from ", "Warning"))
         if event.id:
-            line |= {"id": event.id, "progressDetail": {}}
-        if event.current and event.total:
-            line["progressDetail"] = {"current": event.current, "total": event.total}
-        if self._stream is None and event.status.startswith(("Pulling from ", "Warning")):
+            moved = event.status in _MOVING and event.current and event.total
+            detail = {"current": event.current, "total": event.total} if moved else {}
+            line |= {"id": event.id} if early else {"id": event.id, "progressDetail": detail}
+        if self._stream is None and early:
             self._early.append(line)
         else:
             self.stream().tell(line)
