@@ -3,7 +3,7 @@
     notebooks.py [--check] [FILE…]
 
 Notebooks are committed with their outputs, so that they read well where nobody runs them. Ids, pids,
-inodes and times differ in every run. An output whose text is the same once numbers and ids are masked
+inodes and times differ in every run. A page whose outputs are the same once numbers and ids are masked
 stays as it was committed; only one that says something new is replaced. So a second run changes no file.
 Widget state is left out: where no kernel runs, a question shows its folded page instead.
 Lesson 03 shows cgroup v2. On a machine with v1 it is left as it is: `make vm-notebooks` executes it.
@@ -78,15 +78,18 @@ def _merged(outputs: list[Any]) -> list[Any]:
 
 
 def keep_what_says_the_same(fresh: Any, committed: Any) -> None:
-    """Put the committed outputs back into *fresh* wherever only numbers and ids differ."""
-    before = {"".join(cell.source): cell for cell in committed.cells if cell.cell_type == "code"}
-    for cell in fresh.cells:
-        old = before.get("".join(cell.source)) if cell.cell_type == "code" else None
-        if old is not None and masked(old.outputs) == masked(cell.outputs):
+    """Put the committed outputs back into *fresh* when only numbers and ids differ.
+
+    All of a page or none: an id that one cell shows comes back in another.
+    """
+    before, now = ([cell for cell in page.cells if cell.cell_type == "code"] for page in (committed, fresh))
+    if [_said(cell) for cell in before] == [_said(cell) for cell in now]:
+        for old, cell in zip(before, now, strict=True):
             cell.outputs = old.outputs
-            for output in cell.outputs:  # "[7]:" in front of a value says which cell gave it
-                if "execution_count" in output:
-                    output.execution_count = cell.execution_count
+
+
+def _said(cell: Any) -> tuple[str, Any]:
+    return "".join(cell.source), masked(cell.outputs)
 
 
 def masked(value: Any) -> Any:
