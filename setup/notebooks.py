@@ -112,8 +112,9 @@ def main() -> int:
     )
     changed = 0
     for file in files:
+        shown = f"{file.absolute().parent.name}/{file.name}"  # every lab's page has the same name
         if file.name == V2_ONLY and not V2.exists():
-            print(f"{file.name}: left alone, this machine has no cgroup v2 (make vm-notebooks)")
+            print(f"{shown}: left alone, this machine has no cgroup v2 (make vm-notebooks)")
             continue
         committed = nbformat.read(file, as_version=4)
         fresh = nbformat.read(file, as_version=4)
@@ -127,11 +128,11 @@ def main() -> int:
         text = nbformat.writes(fresh) + "\n"
         if text != file.read_text():
             changed += 1
-            print(f"{file.name}: {'would change' if arguments.check else 'changed'}")
+            print(f"{shown}: {'would change' if arguments.check else 'changed'}")
             if not arguments.check:
                 file.write_text(text)
         else:
-            print(f"{file.name}: the same")
+            print(f"{shown}: the same")
     return 1 if arguments.check and changed else 0
 
 
