@@ -57,8 +57,6 @@ def start(request: Request) -> Any:
     )
 
     def ready() -> None:
-        # Before the start, as in Docker: clients that read the head of an answer in blocks would take
-        # the first output with it, and lose it.
         use.typed = request.take_over(framed=not raw)
 
     try:

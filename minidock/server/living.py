@@ -13,7 +13,7 @@ from minidock.engine import streams
 from minidock.errors import Conflict, MinidockError
 from minidock.server.errors import BAD_REQUEST, NotModified, Refused
 from minidock.server.request import MULTIPLEXED, RAW, Request
-from minidock.server.streams import STDERR, STDOUT, Output, framed, wait_until_read
+from minidock.server.streams import STDERR, STDOUT, Output, framed
 from minidock.server.websocket import Keyboard, WebSocket, accepted
 
 _BLOCK = 1 << 16  # bytes of log that are sent at once
@@ -133,7 +133,6 @@ def _join(
     def joined() -> None:
         use.typed = begin()
         if request.flag("logs"):
-            wait_until_read(request.connection)
             for stream, text, _ in request.engine.logs(container.id):
                 if stream in wanted:
                     (stdout if stream == "stdout" else stderr)(text)

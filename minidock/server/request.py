@@ -12,7 +12,7 @@ from typing import Any, BinaryIO, cast
 from minidock.engine import Engine
 from minidock.server.errors import BAD_REQUEST, Refused
 from minidock.server.inbox import Body
-from minidock.server.streams import Stream
+from minidock.server.streams import Stream, wait_until_read
 
 Json = dict[str, Any]
 JSON = "application/json"
@@ -168,6 +168,7 @@ class Request:
     def switch(self, status: str, lines: dict[str, str]) -> bytes:
         """End HTTP on this connection with *status* and headers; what the client sent already."""
         self._head(status, lines, ())
+        wait_until_read(self.connection)
         found: bytes = self.rest()
         return found
 

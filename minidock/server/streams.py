@@ -22,12 +22,12 @@ _HEADER = struct.Struct(">BxxxI")  # stream, length: before each piece of output
 
 
 def wait_until_read(connection: socket.socket) -> None:
-    """Wait until the client has read all that was sent, a moment at most.
+    """Wait until the client has read all that was sent, a second at most.
 
     Many read the head of an answer in blocks. What comes at once behind the head of a connection that is
     taken over is then in their block, and lost. No event tells it, so we look. Source: tcp(7), SIOCOUTQ.
     """
-    for _ in range(100):
+    for _ in range(1000):
         waiting = fcntl.ioctl(connection, termios.TIOCOUTQ, b"\0" * 4)
         if not any(waiting):
             return

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import select
 import signal
 import socket
 from pathlib import Path
@@ -238,6 +239,22 @@ def test_the_last_words_before_a_hangup_arrive(daemon: Any) -> None:
     daemon.process.send_signal(signal.SIGCONT)
     assert daemon.ask("POST", "/containers/box/wait")[1]["StatusCode"] == 0
     assert b"got it\n" in daemon.ask("GET", "/containers/box/logs?stdout=1")[1]
+
+
+def test_a_program_begins_when_its_client_has_read_the_head_of_the_answer(daemon: Any) -> None:
+    """Many read that in blocks: what the program wrote at once would be in the block, and lost."""
+    made = daemon.ask("POST", "/containers/create", {"Image": "busybox", "Cmd": ["sleep", "1000"]})[1]["Id"]
+    daemon.ask("POST", f"/containers/{made}/start")
+    wish = {"Cmd": ["echo", "hello"], "AttachStdout": True}
+    program = daemon.ask("POST", f"/containers/{made}/exec", wish)[1]["Id"]
+    with daemon.connect() as connection:
+        connection.sendall(post(f"/exec/{program}/start", b"{}", "Upgrade: tcp", "Connection: Upgrade"))
+        select.select([connection], [], [])
+        for _ in range(20):  # in the time that these take it could have been over
+            assert daemon.ask("GET", f"/exec/{program}/json")[1]["Pid"] == 0
+        assert connection.recv(65536).endswith(b"\r\n\r\n")
+        assert connection.recv(65536) == b"\x01\0\0\0\0\0\0\x06hello\n"
+    daemon.ask("DELETE", f"/containers/{made}?force=1")
 
 
 def test_who_detaches_before_the_answer_came(daemon: Any) -> None:
