@@ -158,6 +158,7 @@ class Shim:
         if spec.auto_remove:
             self._hold_mounts(born.pid)
         state.status, state.pid, state.started_at = life.RUNNING, born.pid, timestamps.now()
+        state.boot = timestamps.boot()
         state.health = health.at_first(spec.health_check)
         console = Console(
             self.loop, logs.open_log(spec, container.directory / "log.json"), keep_stdin=_keeps_stdin(spec)
