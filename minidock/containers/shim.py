@@ -29,6 +29,7 @@ from minidock.containers import (
     protocol,
     requests,
     restart,
+    shutdown,
     timestamps,
     volumes,
 )
@@ -169,6 +170,7 @@ class Shim:
         container.write_state(state)
         if self._listener < 0:
             self._listener = self._listen("shim.sock", self._serve)  # before anyone hears that it runs
+            shutdown.heed(self.loop, self._shut_down)
         self._note_volumes("mount")
         container.note("start")
         if spec.owner:  # a build: when it is killed, nobody waits for what this container does
@@ -237,6 +239,10 @@ class Shim:
     def _serve(self, client: Client, request: dict[str, Any]) -> None:
         assert self.running is not None
         requests.serve(self.running, client, request)
+
+    def _shut_down(self) -> None:
+        assert self.running is not None
+        requests.shut_down(self.running)
 
     # --- the end ---------------------------------------------------------------------------------
 
