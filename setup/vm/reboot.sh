@@ -120,11 +120,11 @@ rebooted)
     minidock start no saves >/dev/null
     minidock pause frozen >/dev/null
     echo cut >$notes
+    say "power cut, $(awk '{ print $1 }' /proc/uptime) s after the boot"
     sync
     # What was acknowledged last must be there, too: nothing is synced any more but by minidock.
     minidock stop -t 0 unless-stopped >/dev/null
     run late --restart always sleep 1000000
-    say "power cut, $(awk '{ print $1 }' /proc/uptime) s after the boot"
     echo b >/proc/sysrq-trigger
     sleep infinity
     ;;
