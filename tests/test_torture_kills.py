@@ -286,21 +286,37 @@ import os, sys
 from minidock.containers import spawner
 from minidock.engine import Engine
 
-killed = "class Door(spawner.socket.socket):\\n def send(self, *_): spawner.os._exit(9)\\n"
-killed += "spawner.socket.socket = Door\\n"
-spawner._PROGRAM = spawner._PROGRAM.replace("spawner.serve", killed + "spawner.serve")
+spawner._PROGRAM = spawner._PROGRAM.replace("spawner.serve", sys.argv[2] + "spawner.serve")
 spawner._may_fork = lambda: False
 engine = Engine(sys.argv[1])
 engine.start(engine.create("busybox", ["echo", "once"], name="single").id)
 """
+# What the spawner is, or what waits at its door, when it is killed: put into the spawner's program.
+DEATHS = {
+    "the spawner of a shim that has begun": """
+def deserted(door, asked=[]):
+    asked.append(door)
+    return spawner.os._exit(9) if len(asked) == 2 else False
+spawner._deserted = deserted
+""",
+    "a shim that has heard of its container and not begun": """
+def receive(door, receive=spawner._receive):
+    request = receive(door)
+    with spawner.os.fdopen(spawner.os.open(request[0].root / "died", 0o102)) as mark:
+        return request if mark.read() else spawner.os._exit(9 * spawner.os.write(mark.fileno(), b"!"))
+spawner._receive = receive
+""",
+}
 
 
-def test_a_spawner_killed_between_fork_and_answer_starts_nothing_twice(storm):
-    command = [sys.executable, "-c", MORTAL, storm.root]
+@pytest.mark.parametrize("death", DEATHS.values(), ids=DEATHS)
+def test_one_start_whoever_is_killed_in_between(storm, death):
+    command = [sys.executable, "-c", MORTAL, storm.root, death]
     subprocess.run(
         command, cwd=REPOSITORY, env=os.environ | storm.environment, check=True, timeout=60 * PATIENCE
     )
     storm.cli("wait", "single")
     wait_for(lambda: storm.shim(storm.identifiers()[0]) is None, what="the end of every shim")
     assert storm.cli("logs", "single").stdout == "once\n"
+    (Path(storm.root) / "died").unlink(missing_ok=True)
     storm.calm_down()

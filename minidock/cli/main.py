@@ -45,6 +45,10 @@ def command_line(words: Sequence[str]) -> int:
             return _print_overview("")
         if rest[0] in verbs.GROUPS and rest[1:2] in ([], ["--help"], ["-h"]):
             return _print_overview(rest[0])
+        if "run" in rest[:2]:
+            from minidock import headstart
+
+            headstart.begin()
         command, arguments = verbs.find(*rest)
         failure = command.failure
         return _run(Context(values), command, arguments)

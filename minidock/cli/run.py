@@ -17,10 +17,7 @@ _DETACH_KEYS = "ctrl-p,ctrl-q"
 
 def run(context: Context, values: Values, arguments: list[str]) -> int:
     """Make a container, start it, and stay with it until it ends (or, with -d, print its id)."""
-    from minidock import headstart
-
-    headstart.begin()
-    from minidock.engine import streams  # while the shim imports its own part, on another core
+    from minidock.engine import streams
 
     engine, detach = context.engine, values["detach"]
     if detach and values["attach"]:

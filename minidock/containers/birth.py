@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from minidock import trace
-from minidock.containers import channel, child, etc, launcher, links, program, user_namespace
+from minidock.containers import channel, child, etc, launcher, program, user_namespace
 from minidock.containers.channel import Channel
 from minidock.containers.state import Container
 from minidock.errors import Conflict
@@ -67,7 +67,11 @@ def environment(container: Container) -> list[str]:
     defaults = [f"PATH={program.DEFAULT_PATH}", f"HOSTNAME={etc.hostname(spec)}"]
     if spec.tty:
         defaults.append("TERM=xterm")
-    return defaults + links.environment(container) + spec.environment
+    if any(each.links for each in spec.wiring.attachments):
+        from minidock.containers import links
+
+        defaults += links.environment(container)
+    return defaults + spec.environment
 
 
 def bear(

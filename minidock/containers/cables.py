@@ -12,18 +12,21 @@ import contextlib
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from minidock.containers import bridges, etc, ipam, links, networks, ports
-from minidock.containers.etc import Place
 from minidock.containers.loop import Loop
 from minidock.containers.nameserver import NameServer
 from minidock.containers.networks import Endpoint, Network
 from minidock.containers.proxy import Door
 from minidock.containers.state import Container
-from minidock.containers.wiring import DEFAULT, Attachment, is_network
+from minidock.containers.wiring import DEFAULT, Attachment
 from minidock.errors import MinidockError, NotFound
 from minidock.kernel import nat, net
 from minidock.kernel.netlink import Netlink
+
+if TYPE_CHECKING:
+    from minidock.containers.etc import Place
 
 _LOOPBACK = 1  # the number of lo in every network
 
@@ -35,12 +38,8 @@ class Cables:
         self._container, self._loop = container, loop
         self._doors: list[Door] = []
         self._names: NameServer | None = None
-        self._reserved = False
+        self._mine: set[str] = set()  # the ids of our endpoints
         self._joined: list[Network] = []  # as `events` has told
-
-    @property
-    def needed(self) -> bool:
-        return is_network(self._container.spec.namespaces.network)
 
     # --- the beginning ---------------------------------------------------------------------------
 
@@ -50,15 +49,13 @@ class Cables:
         Raises NotFound for a network that is gone, Conflict for an address or port that is taken.
         """
         container, spec = self._container, self._container.spec
-        if not self.needed:
-            etc.write(container, [])
-            return
         with networks.locked(container.root) as known, Netlink() as door:
+            last_life = (each.endpoints.get(container.id) for each in known.values())
+            networks.evict(container.root, known, {endpoint.id for endpoint in last_life if endpoint})
             places: list[Place] = []
             for number, attachment in enumerate(spec.wiring.attachments):
                 places.append(self._take_place(known, attachment, f"eth{number}", door))
             self._choose_gateway(places, known)
-            self._reserved = True
             for network, _ in places:
                 networks.save(container.root, network)
                 self._note_join(network)
@@ -82,6 +79,7 @@ class Cables:
         ipam.allocate(network, endpoint, attachment)
         endpoint.mac = attachment.mac or bridges.mac_of(endpoint.ip)
         network.endpoints[container.id] = endpoint
+        self._mine.add(endpoint.id)
         links.tell(container, network)
         return network, endpoint
 
@@ -184,7 +182,6 @@ class Cables:
             with Netlink(namespace) as box:
                 self._lay(place, host, box, namespace)
                 networks.save(root, network)
-                self._reserved = True
                 self._note_join(network)
                 self._container.spec.wiring.attachments.append(attachment)
                 self._rearrange(known, box, namespace)
@@ -255,13 +252,13 @@ class Cables:
         if self._names is not None:
             self._names.close()
             self._names = None
-        if not self._reserved:
+        if not self._mine:
             return
-        self._reserved = False
+        mine, self._mine = self._mine, set()
         with contextlib.suppress(MinidockError, OSError):
             root = self._container.root
             with networks.locked(root, make=False) as known:
-                networks.evict(root, known, {self._container.id})
+                networks.evict(root, known, mine)
 
 
 @contextmanager

@@ -12,7 +12,6 @@ import marshal
 import os
 import struct
 from dataclasses import dataclass, field
-from typing import Any
 
 from minidock import trace
 from minidock.containers import launcher, protocol
@@ -20,6 +19,8 @@ from minidock.errors import MinidockError
 
 PATIENCE = 60.0  # seconds; the shim must not wait for ever for a process that a hung mount holds
 _LARGEST = 128 * 1024  # bytes of one message; the socket's buffer holds more
+_LONGEST_SHOWN = 1000  # characters of an argument that does not fit; a command may have 2 MiB of words
+_LENGTH = struct.Struct("<I")
 _SCM_RIGHTS = 1
 
 
@@ -84,20 +85,13 @@ class Channel:
 
     def send_steps(self, steps: list[trace.Step]) -> None:
         """Send recorded steps, in messages of a size that fits. JSON would take three times as long."""
-        rows: list[bytes] = []
-        for step in steps:
-            row = list(step.to_json().values())
-            try:
-                rows.append(marshal.dumps(row))
-            except ValueError:  # an argument that is not plain data
-                row[1] = {key: str(value) for key, value in step.arguments.items()}
-                rows.append(marshal.dumps(row))
         message = bytearray(b"S")
-        for packed in rows:
+        for step in steps:
+            packed = _packed(step)
             if len(message) + len(packed) > _LARGEST:
                 self._send(bytes(message))
                 message = bytearray(b"S")
-            message += struct.pack("<I", len(packed)) + packed[: _LARGEST - 8]
+            message += packed
         self._send(bytes(message))
 
     def _send(self, message: bytes) -> None:
@@ -148,13 +142,24 @@ class Channel:
         return news
 
 
+def _packed(step: trace.Step) -> bytes:
+    """The length, then the fields. Arguments that are long or no plain data are shown by their beginning."""
+    try:
+        row = marshal.dumps(step.row())
+    except ValueError:
+        row = b""
+    if not 0 < len(row) < _LARGEST // 2:
+        step.arguments = {name: f"{value!s:.{_LONGEST_SHOWN}}" for name, value in step.arguments.items()}
+        row = marshal.dumps(step.row())
+    return _LENGTH.pack(len(row)) + row
+
+
 def _unpack(data: bytes) -> list[trace.Step]:
-    steps = []
-    while data:
-        length = struct.unpack("<I", data[:4])[0]
-        row: list[Any] = marshal.loads(data[4 : 4 + length])
-        steps.append(trace.Step(*row))
-        data = data[4 + length :]
+    steps, at = [], 0
+    while at < len(data):
+        begin = at + _LENGTH.size
+        at = begin + _LENGTH.unpack_from(data, at)[0]
+        steps.append(trace.Step(*marshal.loads(data[begin:at])))
     return steps
 
 

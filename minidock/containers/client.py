@@ -86,7 +86,7 @@ class Client:
         if self._line is not None:
             self._line += data
             if b"\n" not in self._line:
-                if len(self._line) > protocol.LARGEST:
+                if len(self._line) > protocol.LONGEST_REQUEST:
                     self.close()
                 return
             line, _, data = bytes(self._line).partition(b"\n")

@@ -8,16 +8,19 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from minidock import files
-from minidock.containers import networks
-from minidock.containers.networks import Endpoint, Network
 from minidock.containers.spec import Mount, Spec
 from minidock.containers.state import Container
 from minidock.containers.wiring import DEFAULT
 from minidock.errors import MinidockError
 
-Place = tuple[Network, Endpoint]  # where a container is: a network, and its end there
+if TYPE_CHECKING:
+    from minidock.containers.networks import Endpoint, Network
+
+    Place = tuple[Network, Endpoint]  # where a container is: a network, and its end there
+
 _PUBLIC = ["8.8.8.8", "8.8.4.4"]  # Docker's last resort
 _BEHIND_STUB = "/run/systemd/resolve/resolv.conf"
 NAMES = ("hostname", "hosts", "resolv.conf")
@@ -92,6 +95,8 @@ def _hosts(container: Container, places: list[Place], linked: list[tuple[str, st
 
 def _host_gateway(root: Path) -> str:
     """The address of the host as containers see it: the gateway of the default network."""
+    from minidock.containers import networks
+
     known = networks.load(root)
     if DEFAULT not in known:
         raise MinidockError("host-gateway: there is no default network yet", hint="minidock network ls")

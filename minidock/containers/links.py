@@ -47,8 +47,6 @@ def hosts(container: Container, known: Iterable[Network]) -> list[tuple[str, str
 
 def environment(container: Container) -> list[str]:
     """``DB_PORT_5432_TCP_ADDR=172.17.0.2`` and the like: where a linked one is, and what it was told."""
-    if not any(each.links for each in container.spec.wiring.attachments):
-        return []
     found = []
     for each in _linked(container, networks.load(container.root).values()):
         if not each.ip:  # it has ended since: so much the less to tell an `exec`

@@ -208,25 +208,26 @@ def rename(root: Path, identifier: str, name: str) -> None:
 def sweep(root: Path, networks: dict[str, Network]) -> None:
     """Take out what killed shims left: their endpoints, cables, and the ports published for them."""
     dead = {
-        key
+        endpoint.id
         for network in networks.values()
-        for key in network.endpoints
+        for key, endpoint in network.endpoints.items()
         if not files.is_locked(_lock_of(root, key))
     }
-    if dead:
-        evict(root, networks, dead)
+    evict(root, networks, dead)
 
 
-def evict(root: Path, networks: dict[str, Network], containers: set[str]) -> None:
-    """Take containers out of all networks, with their ports and cables. The lock is held."""
-    with Netlink() as door:
-        for network in networks.values():
-            leaving = [network.endpoints.pop(key) for key in containers & network.endpoints.keys()]
-            if not leaving:
-                continue
-            save(root, network)
-            withdraw(root, networks, [port for endpoint in leaving for port in endpoint.ports])
-            for endpoint in leaving:
+def evict(root: Path, networks: dict[str, Network], endpoints: set[str]) -> None:
+    """Take *endpoints* (their ids) out of all networks, with their ports and cables. The lock is held."""
+    for network in networks.values():
+        leaving = {key: each for key, each in network.endpoints.items() if each.id in endpoints}
+        if not leaving:
+            continue
+        for key in leaving:
+            del network.endpoints[key]
+        save(root, network)
+        withdraw(root, networks, [port for endpoint in leaving.values() for port in endpoint.ports])
+        with Netlink() as door:
+            for endpoint in leaving.values():
                 # The kernel does it when the network namespace goes. But another container may share that,
                 # and would keep using an address that is soon somebody else's.
                 index = net.index_of(door, endpoint.cable)

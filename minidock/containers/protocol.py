@@ -24,6 +24,7 @@ from minidock.errors import Conflict, InvalidInput, KernelError, MinidockError, 
 STDIN, STDOUT, STDERR, CONTROL = 0, 1, 2, 3
 HEADER = struct.Struct(">BxxxI")
 LARGEST = 1 << 20  # bytes of payload in one frame
+LONGEST_REQUEST = 16 << 20  # bytes of the first line; execve(2) takes at most 6 MiB of words
 
 _ERRORS: dict[str, type[MinidockError]] = {
     each.__name__: each for each in (MinidockError, InvalidInput, NotFound, Conflict)

@@ -154,13 +154,13 @@ def _allow(running: Running, verb: str) -> str:
 
 
 def _connect(running: Running, client: Client, request: dict[str, Any]) -> None:
-    if not running.resting:  # else the next start does it
+    if running.cables is not None and not running.resting:  # else the next start does it
         running.cables.connect(running.pid, Attachment(**request["attachment"]))
     client.finish(done=True)
 
 
 def _disconnect(running: Running, client: Client, request: dict[str, Any]) -> None:
-    if not running.resting:
+    if running.cables is not None and not running.resting:
         running.cables.disconnect(running.pid, str(request["network"]))
     client.finish(done=True)
 

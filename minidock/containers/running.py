@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import os
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from minidock import trace
-from minidock.containers.cables import Cables
 from minidock.containers.client import Client
 from minidock.containers.console import Console
 from minidock.containers.loop import Loop
 from minidock.containers.state import Container, State
 from minidock.kernel import cgroups
+
+if TYPE_CHECKING:
+    from minidock.containers.cables import Cables
 
 
 @dataclass(slots=True)
@@ -27,7 +30,8 @@ class Running:
     cgroup: cgroups.Cgroup
     pid: int
     state: State
-    cables: Cables
+    cables: Cables | None  # None: in no network of ours
+    began: float = field(default_factory=time.monotonic)
     ended: bool = False  # the first process was reaped: *pid* means nothing any more
     resting: bool = False  # it has ended, and the restart policy will start it again
     on_end: list[Callable[[], None]] = field(default_factory=list)  # what has to stop with it
@@ -36,6 +40,10 @@ class Running:
     log_readers: list[Client] = field(default_factory=list)
     execs: dict[str, int] = field(default_factory=dict)  # id → pid of what `exec` started and still runs
     executions: dict[str, Console] = field(default_factory=dict)  # their consoles, by the same ids
+
+    def lasted(self) -> float:
+        """Seconds since it began."""
+        return time.monotonic() - self.began
 
     def wake_up(self) -> None:
         """The rest before a restart is over, or somebody wants none."""

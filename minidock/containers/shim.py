@@ -15,12 +15,13 @@ import socket
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from minidock import files, trace
 from minidock.containers import (
     birth,
     cgroup,
+    etc,
     health,
     life,
     lobby,
@@ -33,7 +34,6 @@ from minidock.containers import (
     timestamps,
     volumes,
 )
-from minidock.containers.cables import Cables
 from minidock.containers.client import Client
 from minidock.containers.console import Console
 from minidock.containers.loop import READ, Loop
@@ -41,8 +41,12 @@ from minidock.containers.protocol import Order
 from minidock.containers.running import Running, write_trace
 from minidock.containers.spec import Spec
 from minidock.containers.state import Container, State, abandoned, drop_volumes, vanish
+from minidock.containers.wiring import is_network
 from minidock.errors import MinidockError
 from minidock.kernel import syscalls
+
+if TYPE_CHECKING:
+    from minidock.containers.cables import Cables
 
 TITLE = "minidock-shim"
 SIGKILL = 9
@@ -95,7 +99,7 @@ class Shim:
         self.loop = Loop()
         self.starter = Client(self.loop, connection)
         self.recorder = trace.Recorder()
-        self.cables = Cables(container, self.loop)
+        self.cables: Cables | None = None
         self.running: Running | None = None
         self.back_off = restart.BackOff()
         self.guests: list[lobby.Guest] = []  # who came before the start
@@ -153,9 +157,9 @@ class Shim:
     def _start(self, state: State) -> Running:
         container, spec = self.container, self.container.spec
         mounts.prepare_sources(container.root, spec.mounts)
-        self.cables.reserve()
+        self._reserve_network()
         made = cgroup.create(container.root, spec)
-        born = birth.bear(container, made, self.order.size, self.cables.plug if self.cables.needed else None)
+        born = birth.bear(container, made, self.order.size, self.cables.plug if self.cables else None)
         if spec.auto_remove:
             self._hold_mounts(born.pid)
         state.status, state.pid, state.started_at = life.RUNNING, born.pid, timestamps.now()
@@ -189,6 +193,17 @@ class Shim:
         if health.wanted(spec.health_check):
             running.on_end.append(health.Monitor(running).stop)
         return running
+
+    def _reserve_network(self) -> None:
+        """Write the container's own files of /etc, and take its place in its networks."""
+        if not is_network(self.container.spec.namespaces.network):
+            etc.write(self.container, [])
+            return
+        if self.cables is None:
+            from minidock.containers.cables import Cables  # much code: only where there is a network
+
+            self.cables = Cables(self.container, self.loop)
+        self.cables.reserve()
 
     def _note_volumes(self, action: str) -> None:
         """Tell `events` which volumes are in use from now on, or no more."""
@@ -272,8 +287,9 @@ class Shim:
         state.pid, state.finished_at = 0, timestamps.now()
         if state.oom_killed:
             running.note("oom")
-        running.note("die", exitCode=str(state.exit_code), execDuration=str(int(_lasted(state))))
-        self.cables.note_end()
+        running.note("die", exitCode=str(state.exit_code), execDuration=str(int(running.lasted())))
+        if self.cables is not None:
+            self.cables.note_end()
         self._note_volumes("unmount")
 
     def _restarts(self, running: Running) -> bool:
@@ -285,9 +301,10 @@ class Shim:
         if wanted:
             state.status = life.after("restart policy", life.RUNNING, spec.id)
             self.container.write_state(state)
-            self.cables.release()
+            if self.cables is not None:
+                self.cables.release()
             self._tell_all(exit=state.exit_code, oom_killed=state.oom_killed)
-            self._rest(running, self.back_off.rest(_lasted(state)))
+            self._rest(running, self.back_off.rest(running.lasted()))
             if self._get_turn(running):
                 return True
         state.status = life.after("end", state.status, spec.id)
@@ -330,7 +347,8 @@ class Shim:
     def _last_words(self, state: State, **message: Any) -> None:
         """Record the end or vanish, let the lock go, then tell all who wait."""
         state.pid = 0
-        self.cables.free_ports()
+        if self.cables is not None:
+            self.cables.free_ports()
         parting = None
         if self.container.spec.auto_remove or abandoned(self.container.spec):
             self.container.note("destroy")
@@ -348,7 +366,8 @@ class Shim:
         clients = self._tell_all(**message)
         if self._mounts >= 0:
             os.close(self._mounts)
-        self.cables.release()
+        if self.cables is not None:
+            self.cables.release()
         if parting is not None:  # nobody sees it any more, so nobody needs to wait for it
             files.remove_tree(parting)
         self._flush(clients)
@@ -381,11 +400,6 @@ class Shim:
 
         with contextlib.suppress(OSError), open(self.container.directory / "shim.log", "a") as file:
             traceback.print_exception(*sys.exc_info(), file=file)
-
-
-def _lasted(state: State) -> float:
-    """Seconds from start to end."""
-    return (timestamps.to_nanoseconds(state.finished_at) - timestamps.to_nanoseconds(state.started_at)) / 1e9
 
 
 def _keeps_stdin(spec: Spec) -> bool:

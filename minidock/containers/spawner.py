@@ -2,11 +2,13 @@
 
 A process with threads must not fork a container (its child would hold locks that no thread will ever
 release), and a big one should not (each shim would keep a copy of its memory). A Jupyter kernel is both.
-For those a *spawner* runs beside: a small Python process with one thread, everything imported, that forks
-a shim whenever it is asked. It ends when its starter does.
+For those a *spawner* runs beside: a small Python process with one thread, everything imported, that keeps
+one shim forked and waiting. It ends when its starter does.
 
 The command is small and has one thread. It forks its shim-to-be early (:func:`prepare`): while the one
 process reads the image and writes the container's files, the other imports what a shim needs.
+
+Either way a shim waits at a *door*, a socket, for the request that says which container is its own.
 """
 
 from __future__ import annotations
@@ -48,16 +50,28 @@ def start_shim(container: Container, order: Order) -> socket.socket:
     for _ in range(TRIES):
         ours, theirs = socket.socketpair()
         with theirs, _guard:
-            prepare()
-            one = _prepared.pop(_here(), None)
-            taken = _hand_over(one, message, theirs) if one is not None else _ask_warm(message, theirs)
-        # A spawner that was killed may have forked the shim before it could say so, and a second shim
-        # would start the container again when the first is done. Only when nobody holds the other end
-        # of our connection any more, there is none.
-        if taken or ours.recv(1, socket.MSG_PEEK):
+            _ask(message, theirs)
+        # The shim says that it has the request, and only then begins. Nobody holds the other end any more
+        # and nothing was said: it was killed before that, and a second one does not start anything twice.
+        if ours.recv(1):
             return ours
         ours.close()
     raise MinidockError("the spawner does not answer", hint="Try again; see minidock doctor.")
+
+
+def _ask(message: bytes, connection: socket.socket) -> None:
+    """Hand the request to the next shim that waits, ours or the spawner's."""
+    prepare()
+    here = _here()
+    prepared = _prepared.pop(here, None)
+    door = prepared or _spawner(here)
+    try:
+        socket.send_fds(door, [message], [connection.fileno()])
+    except OSError:  # all at this door were killed: the next try makes others
+        _warm.pop(here, None)
+        door.close()
+    if prepared is not None:
+        prepared.close()
 
 
 def _here() -> Namespaces:
@@ -77,21 +91,12 @@ def prepare() -> None:
     if pid == 0:
         try:
             ours.close()
-            _get_ready(theirs)
+            _wait_at(theirs)
         finally:
             os._exit(0)
     theirs.close()
     _prepared[_here()] = ours
     _forked.append(pid)
-
-
-def _hand_over(one: socket.socket, message: bytes, connection: socket.socket) -> bool:
-    with one:
-        try:
-            socket.send_fds(one, [message], [connection.fileno()])
-        except OSError:  # it was killed while it waited
-            return False
-    return True
 
 
 def _may_fork() -> bool:
@@ -102,8 +107,11 @@ def _may_fork() -> bool:
     return resident <= _SMALL
 
 
-def _get_ready(door: socket.socket) -> None:
-    """Fork once more: the shim belongs to nobody, so that nobody has to wait for it."""
+def _wait_at(door: socket.socket) -> None:
+    """Fork once more, and be the shim of the container that the request at *door* names.
+
+    The shim belongs to nobody, so that nobody has to wait for it.
+    """
     os.setsid()
     if os.fork() == 0:
         from minidock.containers import shim
@@ -111,6 +119,7 @@ def _get_ready(door: socket.socket) -> None:
         shim.get_ready()
         request = _receive(door)
         if request is not None:
+            request[2].send(b"!")
             door.close()
             shim.run(*request)
 
@@ -129,25 +138,8 @@ def reap() -> None:
 # --- through a warm spawner ----------------------------------------------------------------------
 
 
-def _ask_warm(message: bytes, connection: socket.socket) -> bool:
-    """Whether the spawner says that it has forked the shim; if not, it was killed."""
-    spawner = _spawner()
-    try:
-        socket.send_fds(spawner, [message], [connection.fileno()])
-        if spawner.recv(16) == b"ok":
-            return True
-    except OSError:
-        pass
-    for key, known in list(_warm.items()):
-        if known is spawner:
-            del _warm[key]  # the next one who asks makes another
-    spawner.close()
-    return False
-
-
-def _spawner() -> socket.socket:
-    key = _here()
-    if key not in _warm:
+def _spawner(here: Namespaces) -> socket.socket:
+    if here not in _warm:
         import subprocess
 
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -160,32 +152,38 @@ def _spawner() -> socket.socket:
                 stderr=subprocess.DEVNULL,
                 start_new_session=True,
             )
-        _warm[key] = ours
-    return _warm[key]
+        _warm[here] = ours
+    return _warm[here]
 
 
 def serve(descriptor: int) -> None:
-    """Be a spawner: fork a shim for every request on *descriptor*, until the starter is gone."""
+    """Be a spawner: keep a shim waiting at the door *descriptor*, until the starter is gone."""
     import gc
 
-    from minidock.containers import shim
+    from minidock.containers import cables, shim  # noqa: F401 (many of its shims will have networks)
 
     shim.get_ready()
     door = socket.socket(fileno=descriptor)
     gc.freeze()  # what is loaded now stays shared with every shim
-    while (request := _receive(door)) is not None:
-        reap()
+    while not _deserted(door):
+        ours, theirs = os.pipe()
         pid = os.fork()
         if pid == 0:
             try:
-                os.setsid()
-                if os.fork() == 0:
-                    shim.run(*request)
+                _wait_at(door)
             finally:
                 os._exit(0)
-        _forked.append(pid)
-        request[2].close()
-        door.send(b"ok")
+        os.close(theirs)
+        os.waitpid(pid, 0)
+        os.read(ours, 1)  # ends when the shim, going its own way, closes all that it has of ours
+        os.close(ours)
+
+
+def _deserted(door: socket.socket) -> bool:
+    try:
+        return not door.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+    except BlockingIOError:
+        return False
 
 
 def _receive(door: socket.socket) -> tuple[Container, Order, socket.socket] | None:

@@ -193,6 +193,8 @@ def delete(container: Container) -> None:
             if child.is_dir() and not child.is_symlink():
                 files.remove_tree(child)  # config.json and state.json last: they say what it was
         files.remove_tree(parting)
+    except FileNotFoundError:  # it ended meanwhile, and with --rm its shim was quicker
+        return
     except OSError as error:
         os.rename(parting, container.directory)
         with contextlib.suppress(Conflict), names_lock(container.root):

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import signal
 import time
 
 from minidock.errors import KernelError, MinidockError
@@ -155,7 +154,7 @@ def kill_all(places: Places, deadline: float) -> None:
         # read again: what forked before the freeze is now on the list, and a frozen pid cannot be reused
         for pid in _everywhere(places):
             try:
-                os.kill(pid, signal.SIGKILL)
+                os.kill(pid, syscalls.SIGKILL)
             except ProcessLookupError:
                 continue
         _thaw_below(places)

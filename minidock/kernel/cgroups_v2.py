@@ -10,7 +10,6 @@ Source: Documentation/admin-guide/cgroup-v2.rst of the kernel.
 from __future__ import annotations
 
 import os
-import signal
 import time
 
 from minidock.errors import KernelError, MinidockError
@@ -200,7 +199,7 @@ def _kill_each(directory: str) -> None:
         syscalls.write_file(f"{directory}/cgroup.freeze", "1")
         for pid in pids:
             try:
-                os.kill(pid, signal.SIGKILL)
+                os.kill(pid, syscalls.SIGKILL)
             except ProcessLookupError:
                 continue
         syscalls.write_file(f"{directory}/cgroup.freeze", "0")

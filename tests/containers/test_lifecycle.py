@@ -7,7 +7,7 @@ import os
 
 import pytest
 
-from minidock import files
+from minidock import files, trace
 from minidock.containers import lifecycle, state
 from minidock.errors import Conflict, InvalidInput, MinidockError, NotFound
 
@@ -287,3 +287,20 @@ def test_a_students_mistake_is_named(box, overlay_dir):
     (mydock / "rootfs.py").write_text("def pivot_into(new_root)\n")
     with pytest.raises(MinidockError, match="line"):
         box.run("true", student_layers=str(mydock))
+
+
+def test_a_program_may_have_a_megabyte_of_arguments(box):
+    words = [f"{number:08}" for number in range(100_000)]
+    ran = box.run("echo", *words)
+    assert ran.out.split() == [word.encode() for word in words]
+    steps = trace.read(ran.container.directory / "trace.jsonl")
+    assert [len(step.arguments["argv"]) for step in steps if step.operation == "execve"] == [1000]
+    container = box.start("sleep", "600")
+    assert box.exec(container, "echo", *words).out == ran.out
+
+
+def test_who_removes_what_has_just_removed_itself_finds_nothing_to_do(box):
+    container = box.create("true")
+    files.remove_tree(state.vanish(container))
+    state.delete(container)
+    assert not (box.root / "names" / container.name).is_symlink()

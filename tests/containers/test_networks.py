@@ -693,3 +693,12 @@ def test_a_container_that_starts_again_has_its_place_again(lan, until):
     assert lan.endpoint(service, "app").cable != first.cable
     assert lookup(lan, service, "service") == {first.ip}
     assert lan.port(service) == 8080
+
+
+def test_the_end_of_one_life_takes_nothing_from_the_next(lan):
+    container = lan.start("sleep", "1000", publish=["127.0.0.1:8080:80"])
+    for _ in range(20):  # the shim of the last life still clears away when the next one begins
+        lifecycle.stop(container, timeout=0)
+        lifecycle.start(container)
+        lan.box.exec(container, "true")
+        assert lan.endpoint(container).ports
