@@ -78,9 +78,9 @@ def _stop(running: Running, client: Client, request: dict[str, Any]) -> None:
     _ask_to_end(running, int(request["signal"]), request["timeout"])
 
 
-def shut_down(running: Running) -> None:
+def shut_down(running: Running | None) -> None:
     """The machine goes down (see shutdown.py): stop the container, which no user wanted to end."""
-    if not running.wanted_end:
+    if running is not None and not running.wanted_end:
         running.end_for_now()
         spec = running.container.spec
         _ask_to_end(running, signal_number(spec.stop_signal), spec.stop_timeout)

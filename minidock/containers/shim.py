@@ -39,7 +39,6 @@ from minidock.containers.console import Console
 from minidock.containers.loop import READ, Loop
 from minidock.containers.protocol import Order
 from minidock.containers.running import Running, write_trace
-from minidock.containers.spec import Spec
 from minidock.containers.state import Container, State, abandoned, drop_volumes, vanish
 from minidock.containers.wiring import is_network
 from minidock.errors import MinidockError
@@ -165,16 +164,15 @@ class Shim:
         state.status, state.pid, state.started_at = life.RUNNING, born.pid, timestamps.now()
         state.boot = timestamps.boot()
         state.health = health.at_first(spec.health_check)
-        console = Console(
-            self.loop, logs.open_log(spec, container.directory / "log.json"), keep_stdin=_keeps_stdin(spec)
-        )
+        log = logs.open_log(spec, container.directory / "log.json")
+        console = Console(self.loop, log, keep_stdin=spec.open_stdin and not spec.stdin_once)
         running = Running(container, self.loop, console, made, born.pid, state, self.cables)
         if self.running is not None:  # a restart: who came meanwhile waits for the next end
             running.waiters, running.log_readers = self.running.waiters, self.running.log_readers
         container.write_state(state)
         if self._listener < 0:
             self._listener = self._listen("shim.sock", self._serve)  # before anyone hears that it runs
-            shutdown.heed(self.loop, self._shut_down)
+            shutdown.heed(self.loop, lambda: requests.shut_down(self.running))
         self._note_volumes("mount")
         container.note("start")
         if spec.owner:  # a build: when it is killed, nobody waits for what this container does
@@ -254,10 +252,6 @@ class Shim:
     def _serve(self, client: Client, request: dict[str, Any]) -> None:
         assert self.running is not None
         requests.serve(self.running, client, request)
-
-    def _shut_down(self) -> None:
-        assert self.running is not None
-        requests.shut_down(self.running)
 
     # --- the end ---------------------------------------------------------------------------------
 
@@ -400,7 +394,3 @@ class Shim:
 
         with contextlib.suppress(OSError), open(self.container.directory / "shim.log", "a") as file:
             traceback.print_exception(*sys.exc_info(), file=file)
-
-
-def _keeps_stdin(spec: Spec) -> bool:
-    return spec.open_stdin and not spec.stdin_once

@@ -7,22 +7,22 @@ policies count.
 
 from __future__ import annotations
 
+import _signal  # type: ignore[import-not-found]  # without the enums of `signal`, which cost time
 import os
-import signal
 from collections.abc import Callable
 
 from minidock.containers.loop import READ, Loop
 
 # A service gets the first, a login session both: a shim is part of what its starter was part of.
-_SIGNALS = (signal.SIGTERM, signal.SIGHUP)
+_SIGNALS = (_signal.SIGTERM, _signal.SIGHUP)
 
 
 def heed(loop: Loop, stop: Callable[[], None]) -> None:
     """Have *loop* call *stop* when this process is told to end."""
     news, door = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-    signal.set_wakeup_fd(door, warn_on_full_buffer=False)
+    _signal.set_wakeup_fd(door, warn_on_full_buffer=False)
     for number in _SIGNALS:
-        signal.signal(number, lambda *_: None)
+        _signal.signal(number, lambda *_: None)
 
     def told(_: int) -> None:
         if not set(os.read(news, 64)).isdisjoint(_SIGNALS):
