@@ -71,10 +71,21 @@ def _functions_of(file: Path, name: str) -> list[tuple[str, Callable[..., object
     try:
         spec.loader.exec_module(module)
     except Exception as error:
-        line = traceback.extract_tb(error.__traceback__)[-1].lineno
-        raise InvalidInput(f"layers: {file}, line {line}: {type(error).__name__}: {error}") from None
+        why = error.msg if isinstance(error, SyntaxError) else error
+        where = f"{file}, line {_line(file, error)}"
+        raise InvalidInput(f"layers: {where}: {type(error).__name__}: {why}") from None
     return [
         (key, value)
         for key, value in inspect.getmembers(module, inspect.isfunction)
         if not key.startswith("_") and value.__module__ == module.__name__
     ]
+
+
+def _line(file: Path, error: Exception) -> int | None:
+    """The line of the student's *file* that *error* is about, wherever below it was raised."""
+    if isinstance(error, SyntaxError) and error.filename == str(file):
+        return error.lineno  # no line of it was run
+    lines = [
+        frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(file)
+    ]
+    return lines[-1] if lines else None

@@ -3,7 +3,7 @@
     notebooks.py [--check] [FILE…]
 
 Notebooks are committed with their outputs, so that they read well where nobody runs them. Ids, pids,
-inodes and times differ in every run. An output whose text is the same once numbers and ids are masked
+inodes and times differ in every run. A page whose outputs are the same once numbers and ids are masked
 stays as it was committed; only one that says something new is replaced. So a second run changes no file.
 Widget state is left out: where no kernel runs, a question shows its folded page instead.
 Lesson 03 shows cgroup v2. On a machine with v1 it is left as it is: `make vm-notebooks` executes it.
@@ -78,15 +78,18 @@ def _merged(outputs: list[Any]) -> list[Any]:
 
 
 def keep_what_says_the_same(fresh: Any, committed: Any) -> None:
-    """Put the committed outputs back into *fresh* wherever only numbers and ids differ."""
-    before = {"".join(cell.source): cell for cell in committed.cells if cell.cell_type == "code"}
-    for cell in fresh.cells:
-        old = before.get("".join(cell.source)) if cell.cell_type == "code" else None
-        if old is not None and masked(old.outputs) == masked(cell.outputs):
+    """Put the committed outputs back into *fresh* when only numbers and ids differ.
+
+    All of a page or none: an id that one cell shows comes back in another.
+    """
+    before, now = ([cell for cell in page.cells if cell.cell_type == "code"] for page in (committed, fresh))
+    if [_said(cell) for cell in before] == [_said(cell) for cell in now]:
+        for old, cell in zip(before, now, strict=True):
             cell.outputs = old.outputs
-            for output in cell.outputs:  # "[7]:" in front of a value says which cell gave it
-                if "execution_count" in output:
-                    output.execution_count = cell.execution_count
+
+
+def _said(cell: Any) -> tuple[str, Any]:
+    return "".join(cell.source), masked(cell.outputs)
 
 
 def masked(value: Any) -> Any:
@@ -109,8 +112,9 @@ def main() -> int:
     )
     changed = 0
     for file in files:
+        shown = f"{file.absolute().parent.name}/{file.name}"  # every lab's page has the same name
         if file.name == V2_ONLY and not V2.exists():
-            print(f"{file.name}: left alone, this machine has no cgroup v2 (make vm-notebooks)")
+            print(f"{shown}: left alone, this machine has no cgroup v2 (make vm-notebooks)")
             continue
         committed = nbformat.read(file, as_version=4)
         fresh = nbformat.read(file, as_version=4)
@@ -124,11 +128,11 @@ def main() -> int:
         text = nbformat.writes(fresh) + "\n"
         if text != file.read_text():
             changed += 1
-            print(f"{file.name}: {'would change' if arguments.check else 'changed'}")
+            print(f"{shown}: {'would change' if arguments.check else 'changed'}")
             if not arguments.check:
                 file.write_text(text)
         else:
-            print(f"{file.name}: the same")
+            print(f"{shown}: the same")
     return 1 if arguments.check and changed else 0
 
 

@@ -19,6 +19,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import nbformat
 import pytest
 from worlds import PATIENCE, accepts, wait_for
 
@@ -253,8 +254,35 @@ def test_the_course_opens_on_loopback_with_a_token(tmp_path: Path) -> None:
     ],
 )
 def test_outputs_that_differ_only_in_numbers_and_ids_are_kept(one: str, other: str, alike: bool) -> None:
+    notebooks = notebooks_script()
+    assert (notebooks.masked(one) == notebooks.masked(other)) is alike
+
+
+def notebooks_script() -> Any:
     spec = importlib.util.spec_from_file_location("notebooks", SETUP / "notebooks.py")
     assert spec and spec.loader
     notebooks = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(notebooks)
-    assert (notebooks.masked(one) == notebooks.masked(other)) is alike
+    return notebooks
+
+
+def page(*texts: str) -> Any:
+    """A notebook that was executed: a cell for each text that came out."""
+    said = [nbformat.v4.new_output("stream", text=text) for text in texts]
+    cells = [nbformat.v4.new_code_cell(f"cell({n})", outputs=[each]) for n, each in enumerate(said)]
+    return nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell("words"), *cells])
+
+
+@pytest.mark.parametrize(
+    ("now", "kept"),
+    [
+        (("id c29b956362b5", "c29b956362b5 runs"), True),
+        (("id c29b956362b5", "c29b956362b5 has ended"), False),
+        (("id c29b956362b5",), False),
+    ],
+)
+def test_the_ids_of_a_page_stay_together(now: tuple[str, ...], kept: bool) -> None:
+    before = ("id b5ffb96b6a51", "b5ffb96b6a51 runs")
+    fresh = page(*now)
+    notebooks_script().keep_what_says_the_same(fresh, page(*before))
+    assert tuple(cell.outputs[0].text for cell in fresh.cells[1:]) == (before if kept else now)

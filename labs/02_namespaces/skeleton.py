@@ -32,7 +32,7 @@ KINDS = {
 def flags(kinds):
     """Task 1. The flags of several kinds as one number: {"mnt", "pid"} gives CLONE_NEWNS | CLONE_NEWPID.
 
-    Raises InvalidInput for a kind that is not in KINDS.
+    0 for no kinds. Raises InvalidInput for a kind that is not in KINDS.
     """
     raise NotImplementedError("task 1")
 

@@ -21,8 +21,8 @@ def next_instruction(lines, start, escape="\\"):
 
     lines: the lines of the file, each with its "\\n". escape: the character that continues a line.
 
-    Returns (text, first, after): the text in one line, without spaces at its beginning; the index of the
-    line where it begins; the index where to go on. None when no instruction follows.
+    Returns (text, first, after): the text in one line, without spaces at its beginning or the newline;
+    the index of the line where it begins; the index where to go on. None when no instruction follows.
 
     A line that begins with "#", spaces before it or not, is a comment. Comments and empty lines do not
     count: not between instructions, and not inside one. A line that ends in escape (spaces may follow it)

@@ -43,5 +43,5 @@ def of_group(group: str) -> str:
 
 
 def summary(verb: str) -> str:
-    """What *verb* does, in one line."""
-    return verbs.load(verb).summary
+    """What *verb* does, in one line; a group, too."""
+    return verbs.GROUP_SUMMARIES.get(verb) or verbs.load(verb).summary

@@ -27,7 +27,6 @@ VERBS = {
     "info": "system",
     "inspect": "inspecting",
     "kill": "lifecycle",
-    "lab": "lab",
     "load": "archives",
     "login": "registry",
     "logout": "registry",
@@ -62,6 +61,7 @@ _OF_CONTAINERS = (
     "attach commit cp create diff export exec kill logs pause port rename restart rm run start stats stop "
     "top unpause update wait"
 )
+_OF_LABS = "board check hint list reset start"
 _OF_NETWORKS = "connect create disconnect inspect ls prune rm show"
 _OF_IMAGES = "build history import load pull push save tag"
 # "container ls" -> the verb that does it
@@ -84,6 +84,7 @@ GROUPS: dict[str, dict[str, str]] = {
         "prune": "image prune",
         "tree": "image tree",
     },
+    "lab": {name: f"lab {name}" for name in _OF_LABS.split()},
     "network": {
         **{name: f"network {name}" for name in _OF_NETWORKS.split()},
         "list": "network ls",
@@ -107,6 +108,7 @@ GROUP_VERBS = {
     "builder prune": "build",
     "container prune": "system",
     "image prune": "system",
+    **{f"lab {name}": "lab" for name in _OF_LABS.split()},
     **{f"network {name}": "network" for name in _OF_NETWORKS.split()},
     "network show": "network_show",
     "image tree": "image_tree",
@@ -120,6 +122,7 @@ GROUP_SUMMARIES = {
     "builder": "Manage builds",
     "container": "Manage containers",
     "image": "Manage images",
+    "lab": "Build the engine's layers yourself: the course's labs",
     "network": "Manage networks",
     "system": "Manage minidock",
     "volume": "Manage volumes",

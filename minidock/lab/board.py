@@ -69,7 +69,8 @@ def _file(place: Path) -> Path:
     for candidate in (place / "progress.json", place / "mydock" / "progress.json"):
         if candidate.is_file():
             return candidate
-    return place / "progress.json" if place.is_dir() else place
+    named = place.name == "progress.json" or (place.exists() and not place.is_dir())
+    return place if named else place / "progress.json"
 
 
 def _names(files: list[Path]) -> dict[Path, str]:
@@ -93,7 +94,7 @@ def _read(file: Path) -> dict[str, Any]:
     """The progress in *file*; ValueError says in a few words why there is none."""
     try:
         if not file.exists():
-            raise ValueError("no progress file")
+            raise ValueError("no progress file" if file.parent.is_dir() else "no such directory")
         if not file.is_file():  # a pipe would be waited for, for ever
             raise ValueError("no ordinary file")
         with open(file, "rb") as opened:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,56 +14,47 @@ from minidock.lab.judge import judge
 from minidock.lab.workshop import Lab, Workshop
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Give *parser* the lab verbs."""
-    verbs = parser.add_subparsers(dest="verb", metavar="COMMAND", required=True)
-    verbs.add_parser("list", help="The labs, their points, and how far you are")
-    for verb, words in (
-        ("start", "Put the lab's skeleton into your workshop"),
-        ("check", "Check your work, in a world that cannot hurt the machine"),
-        ("hint", "A hint for one task, stronger each time"),
-        ("reset", "Begin the lab again; your file is kept beside the fresh one"),
-    ):
-        each = verbs.add_parser(verb, help=words, allow_abbrev=False)
-        each.add_argument("lab", help="its number: 01")
-        if verb == "check":
-            each.add_argument("task", nargs="?", type=int, help="only this task")
-        if verb == "hint":
-            each.add_argument("task", type=int)
-            each.add_argument("--strength", type=int, choices=(1, 2, 3))
-    table = verbs.add_parser("board", help="For instructors: who is where, from progress files")
-    table.add_argument("directories", nargs="+", type=Path, metavar="DIR", help="students' workshops")
-
-
-def run(arguments: argparse.Namespace, engine: Engine) -> int:
-    """Run the chosen verb; returns the exit code (check: 0 only when everything passed)."""
-    if arguments.verb == "list":
-        return _list(Workshop.open())
-    if arguments.verb == "board":
-        board.show(board.read(arguments.directories, workshop.labs()))
-        return 0
-    lab, shop = workshop.find(arguments.lab), Workshop.open()
-    if arguments.verb == "start":
-        target = shop.start(lab)
-        print(f"{target} is yours to write. Check it with: sudo minidock lab check {lab.number}")
-    elif arguments.verb == "reset":
-        kept = shop.reset(lab)
-        print(f"{shop.file(lab)} is the skeleton again." + (f" Your file is kept as {kept}." if kept else ""))
-    elif arguments.verb == "hint":
-        strength, words = shop.hint(lab, arguments.task, arguments.strength)
-        print(f"Task {arguments.task}, hint {strength} of {len(lab.task(arguments.task).hints)}: {words}")
-    else:
-        return check(lab, shop, engine, arguments.task)
+def start(number: str) -> int:
+    """Put the skeleton of lab *number* into the workshop."""
+    lab = workshop.find(number)
+    target = Workshop.open().start(lab)
+    print(f"{target} is yours to write. Check it with: sudo minidock lab check {lab.number}")
     return 0
 
 
-def check(lab: Lab, shop: Workshop, engine: Engine, task: int | None = None) -> int:
-    """Run the lab's checks on the student's file, show the results and record the progress."""
-    if task is not None:
-        lab.task(task)
+def reset(number: str) -> int:
+    """Put the skeleton back; the student's file is kept."""
+    lab, shop = workshop.find(number), Workshop.open()
+    kept = shop.reset(lab)
+    print(f"{shop.file(lab)} is the skeleton again." + (f" Your file is kept as {kept}." if kept else ""))
+    return 0
+
+
+def hint(number: str, task: str, strength: int | None) -> int:
+    """Print the next stronger hint for a task, or the one of *strength*."""
+    lab = workshop.find(number)
+    chosen = lab.task(task)
+    strength, words = Workshop.open().hint(lab, chosen.number, strength)
+    print(f"Task {chosen.number}, hint {strength} of {len(chosen.hints)}: {words}")
+    return 0
+
+
+def show_board(directories: Sequence[str]) -> int:
+    """Print the instructor's table from students' workshops."""
+    board.show(board.read([Path(directory) for directory in directories], workshop.labs()))
+    return 0
+
+
+def check(number: str, engine: Engine, task: str = "") -> int:
+    """Run the checks of a lab, or of one task, on the student's file; show the results, record the progress.
+
+    Returns the exit code: 0 only when everything passed.
+    """
+    lab, shop = workshop.find(number), Workshop.open()
+    only = lab.task(task).number if task else None
     if not shop.file(lab).exists():
         raise NotFound(f"{shop.file(lab)}: no such file", hint=f"Start with: minidock lab start {lab.number}")
-    (results,) = judge(lab, [shop.directory], engine, task)
+    (results,) = judge(lab, [shop.directory], engine, only)
     _record(lab, shop, results)
     _show(lab, results)
     return 0 if all(result["outcome"] == "passed" for result in results) else 1
@@ -129,8 +119,9 @@ def _blocked(result: dict[str, Any]) -> str:
     return f'waits for "{_plain(first)}"{more}'
 
 
-def _list(shop: Workshop) -> int:
-    rows = []
+def show_labs() -> int:
+    """Print the labs, and how far the student is."""
+    shop, rows = Workshop.open(), []
     for lab in workshop.labs():
         record = shop.progress.get(lab.number, {})
         state = f"{points(lab, record)}/{lab.points}" if record else "not started"

@@ -7,6 +7,7 @@ and a Play button takes a reading each half second; elsewhere the readings taken
 from __future__ import annotations
 
 import errno
+import html
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -149,9 +150,12 @@ class Gauge:
 
 def _complaint(error: Exception) -> str:
     """What stands below the picture: "Run all" has come to the cell that removes the container, or worse."""
-    if getattr(error, "errno", None) == errno.ENOENT:
+    number = getattr(error, "errno", None)
+    if number == errno.ENOENT:
         return "This cgroup is gone: its container was removed. Run this cell again."
-    return f"<code>{error}</code>"
+    if number == errno.EBUSY:  # v1; v2 lets the out-of-memory killer make room
+        return "The kernel keeps the old limit: more than the new one is in use. Try again in a moment."
+    return f"<code>{html.escape(str(error))}</code>"
 
 
 def _graph(

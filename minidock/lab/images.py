@@ -29,6 +29,8 @@ class ImageGraph:
         self.image = engine.image(name)
         self.blobs = Path(engine.root) / "images" / "blobs" / "sha256"
         self.names = [engine.familiar_name(each) for each in self.image.names] or ["<none>"]
+        self.manifest_size = self._file("manifest").stat().st_size
+        self.unpacked_sizes = [self.image.layer_size(layer) for layer in self.image.layers]
 
     @property
     def parts(self) -> list[str]:
@@ -69,7 +71,7 @@ class ImageGraph:
             return "#f8cf8f" if part == chosen else usual
 
         drawing.labelled_box(14, 40, 116, _BOX, svg.ORANGE, "\n".join(self.names[:2]))
-        words = f"{_cut(self.image.digest)}\n{self._file('manifest').stat().st_size} bytes"
+        words = f"{_cut(self.image.digest)}\n{self.manifest_size} bytes"
         drawing.labelled_box(158, 40, 110, _BOX, colour("manifest", svg.BLUE), words)
         words = f"config {_cut(self.image.id)}\n= the image id"
         drawing.labelled_box(316, 40, 164, _BOX, colour("config", svg.GREEN), words)
@@ -82,7 +84,7 @@ class ImageGraph:
             part = f"layer {number + 1}"
             words = f"{part} {_cut(layer.digest)}\n{human.size(layer.size)} compressed"
             drawing.labelled_box(316, top, 164, _BOX, colour(part, svg.GREY), words)
-            words = f"diff id {_cut(layer.diff_id)}\n{human.size(self.image.layer_size(layer))} of files"
+            words = f"diff id {_cut(layer.diff_id)}\n{human.size(self.unpacked_sizes[number])} of files"
             drawing.labelled_box(528, top, 178, _BOX, svg.PAPER, words)
             drawing.line(480, top + _BOX / 2 + 8, 526, top + _BOX / 2 + 8, arrow=True)
             drawing.line(292, top + _BOX / 2, 314, top + _BOX / 2, arrow=True)
@@ -114,6 +116,8 @@ class ImageGraph:
         """The picture with a choice of parts, and the file behind the chosen one."""
         import ipywidgets
 
+        # Read now: a page may remove its image before the reader chooses.
+        contents = {part: self.content(part) for part in self.parts}
         choice = ipywidgets.ToggleButtons(options=self.parts, style={"button_width": "auto"})
         picture, words = ipywidgets.HTML(), ipywidgets.HTML()
 
@@ -122,7 +126,7 @@ class ImageGraph:
             picture.value = self.draw(part)
             words.value = (
                 f"<p><b>{part}</b>: blobs/sha256/{self._file(part).name}</p>"
-                f'<pre style="max-height:24em;overflow:auto">{html.escape(self.content(part))}</pre>'
+                f'<pre style="max-height:24em;overflow:auto">{html.escape(contents[part])}</pre>'
             )
 
         choice.observe(show, "value")

@@ -22,7 +22,8 @@ class LayerExplorer:
 
     Each column is one name. From the top down: what is seen, then what each layer has there. Green shows,
     grey is hidden, red hides; orange is a copy that the container made, with an arrow from its origin.
-    In a running notebook, choose a name to read why; "Look again" reads the disk anew.
+    In a running notebook, choose a name to read why; "Look again" reads the disk anew. Until then the picture
+    stays as it was drawn: at its end a page removes what it made, and "Run all" gets there before the reader.
     """
 
     def __init__(self, stack: Stack, paths: Sequence[str]) -> None:
@@ -52,9 +53,9 @@ class LayerExplorer:
 
     # --- how it is shown
 
-    def draw(self, chosen: str = "") -> str:
-        """The picture as SVG; the column of the name *chosen* gets a frame."""
-        columns = self.columns()
+    def draw(self, chosen: str = "", columns: Sequence[Column] = ()) -> str:
+        """The picture as SVG, of *columns* or of what is there now; the one named *chosen* gets a frame."""
+        columns = columns or self.columns()
         widths = [max(84.0, len(each.path) * _LETTER + 8) for each in columns]
         rows = len(self.stack.layers) + 1
         width = _LEFT + sum(widths) + _APART * len(widths) + 8
@@ -95,6 +96,11 @@ class LayerExplorer:
             x = left + wide - 9
             drawing.line(x, _top(each.copied_from + 1) + 4, x, _top(1) + _ROW - 3, arrow=True)
 
+    def _gone(self) -> str:
+        """The titles of the layers that were removed."""
+        pairs = zip(self.stack.titles, self.stack.layers, strict=True)
+        return ", ".join(title for title, layer in pairs if not layer.is_dir())
+
     def _upper(self, number: int) -> bool:
         return self.stack.writable and number == 0
 
@@ -108,18 +114,27 @@ class LayerExplorer:
         """The picture with a choice of names, the reason below, and a button that reads the disk again."""
         import ipywidgets
 
-        names = ipywidgets.ToggleButtons(options=self.paths, style={"button_width": "auto"})
+        seen = {each.path: each for each in self.columns()}
+        names = ipywidgets.ToggleButtons(options=list(seen), style={"button_width": "auto"})
         again = ipywidgets.Button(description="Look again", icon="refresh")
         picture, words = ipywidgets.HTML(), ipywidgets.HTML()
 
         def show(_: Any = None) -> None:
-            picture.value = self.draw(names.value)
-            words.value = (
-                f"<p><b>{html.escape(names.value)}</b>: {html.escape(self.explain(names.value))}</p>"
-            )
+            each = seen[names.value]
+            picture.value = self.draw(each.path, list(seen.values()))
+            words.value = f"<p><b>{html.escape(each.path)}</b>: {html.escape(_why(self.stack, each))}</p>"
+
+        def look(_: Any) -> None:
+            if gone := self._gone():
+                words.value = (
+                    f"<p>These layers are gone from the disk: {html.escape(gone)}. Run the page again.</p>"
+                )
+                return
+            seen.update((path, column(self.stack, path)) for path in list(seen))
+            show()
 
         names.observe(show, "value")
-        again.on_click(show)
+        again.on_click(look)
         show()
         return ipywidgets.VBox([ipywidgets.HBox([names, again]), picture, words])
 

@@ -11,12 +11,13 @@ import pwd
 import shutil
 import time
 import tomllib
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from minidock import files
-from minidock.errors import Conflict, InvalidInput, NotFound
+from minidock.errors import Conflict, InvalidInput, MinidockError, NotFound
 
 LABS = Path(__file__).resolve().parents[2] / "labs"
 
@@ -49,10 +50,10 @@ class Lab:
     def points(self) -> int:
         return sum(task.points for task in self.tasks)
 
-    def task(self, number: int) -> Task:
-        """Task *number*; NotFound when the lab has no such task."""
+    def task(self, number: int | str) -> Task:
+        """Task *number*, or the one that a person typed; NotFound when the lab has no such task."""
         for task in self.tasks:
-            if task.number == number:
+            if str(task.number) == str(number):
                 return task
         known = ", ".join(str(task.number) for task in self.tasks)
         raise NotFound(f"lab {self.number}: no task {number}", hint=f"Its tasks are {known}.")
@@ -105,13 +106,11 @@ class Workshop:
         """
         chosen = directory or (Path(layers) if (layers := os.environ.get("MINIDOCK_LAYERS")) else None)
         if chosen is None:
-            student = os.environ.get("SUDO_USER")
-            home = Path(pwd.getpwnam(student).pw_dir) if student else Path.home()
-            chosen = home / "mydock"
+            chosen = _home() / "mydock"
         workshop = cls(chosen.expanduser().absolute())
         path = workshop.directory / "progress.json"
         if path.exists():
-            workshop.progress = files.read_json(path)
+            workshop.progress = _progress(path)
         return workshop
 
     def file(self, lab: Lab) -> Path:
@@ -177,6 +176,42 @@ class Workshop:
         student = os.environ.get("SUDO_UID")
         if student and os.geteuid() == 0:
             os.chown(path, int(student), int(os.environ.get("SUDO_GID", student)))
+
+
+def _home() -> Path:
+    student = os.environ.get("SUDO_USER")
+    try:
+        return Path(pwd.getpwnam(student).pw_dir) if student else Path.home()
+    except KeyError:
+        raise NotFound(
+            f"SUDO_USER: no user {student!r}", hint="MINIDOCK_LAYERS=DIR names a workshop."
+        ) from None
+
+
+def _progress(path: Path) -> dict[str, Any]:
+    """What :meth:`Workshop.save` wrote; InvalidInput for anything else: an editor may have been at it."""
+    with suppress(MinidockError):
+        progress = files.read_json(path)
+        if isinstance(progress, dict) and all(map(_is_record, progress.values())):
+            return progress
+    hint = "Move it away to begin a new one. Your code is not in it."
+    raise InvalidInput(f"{path}: not a progress file", hint=hint)
+
+
+def _is_record(record: Any) -> bool:
+    """Whether *record* may be one lab's: the hints seen, by task, and the outcomes of its checks."""
+    if not isinstance(record, dict):
+        return False
+    hints, checks = record.get("hints", {}), record.get("checks", {})
+    return (
+        isinstance(hints, dict)
+        and all(isinstance(strength, int) for strength in hints.values())
+        and isinstance(checks, dict)
+        and all(
+            isinstance(each, dict) and {"task", "outcome", "attempts"} <= each.keys()
+            for each in checks.values()
+        )
+    )
 
 
 def _now() -> str:

@@ -54,6 +54,21 @@ def test_a_mistake_in_the_student_s_file_is_named_by_line(minidock: Cli, mydock:
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("import os\n\ndef lookup(:\n", "line 3: SyntaxError: invalid syntax\n"),
+        ("def f():\npass\n", "line 2: IndentationError: expected an indented block after "),
+        ("import os\nos.stat(\n", "line 2: SyntaxError: '(' was never closed\n"),
+        ("import json\n\njson.loads('{')\n", "line 3: JSONDecodeError: "),
+    ],
+)
+def test_the_line_is_the_student_s_own(minidock: Cli, mydock: Path, text: str, said: str) -> None:
+    (mydock / "rootfs.py").write_text(text)
+    done = minidock("--layers", mydock, "run", "--rm", "busybox", "true", check=False)
+    assert done.stderr.startswith(f"minidock: layers: {mydock}/rootfs.py, {said}"), done.stderr
+
+
 @pytest.mark.parametrize("error", ["NotImplementedError", "FileNotFoundError"])
 def test_so_is_one_that_the_command_itself_runs_into(minidock: Cli, mydock: Path, error: str) -> None:
     (mydock / "overlay.py").write_text(f"def diff(upper, lower):\n    raise {error}('task 4')\n")

@@ -122,7 +122,7 @@ def test_what_is_no_file_is_not_waited_for(tmp_path: Path) -> None:
     (tmp_path / "bob").mkdir()
     places = [tmp_path / "ada" / "progress.json", tmp_path / "bob", tmp_path / "nobody"]
     troubles = sorted(row.trouble for row in board.read(places, LABS).rows)
-    assert troubles == ["no ordinary file", "no progress file", "no progress file"]
+    assert troubles == ["no ordinary file", "no progress file", "no such directory"]
 
 
 def test_two_students_of_the_same_name_can_be_told_apart(tmp_path: Path) -> None:
@@ -144,3 +144,10 @@ def test_the_command_is_plain_in_a_pipe_and_coloured_in_a_terminal(
     assert "most often fails" in plain
     rich = minidock("lab", "board", *places, env={"FORCE_COLOR": "1", "COLUMNS": "140"}).stdout
     assert "\x1b[" in rich and "\x1b[2J" not in rich
+
+
+def test_a_directory_that_is_not_there_is_named(tmp_path: Path) -> None:
+    (tmp_path / "bob").mkdir()
+    places = [tmp_path / "ada", tmp_path / "bob", tmp_path / "eve" / "progress.json"]
+    rows = [(row.student, row.trouble) for row in board.read(places, LABS).rows]
+    assert rows == [("ada", "no such directory"), ("bob", "no progress file"), ("eve", "no such directory")]

@@ -422,10 +422,54 @@ def test_the_command_shows_checks_and_keeps_the_progress(
     assert not os.path.exists(workplace / "report")
 
 
-def test_an_unknown_lab_or_a_missing_file_is_one_clear_line(
-    minidock: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("arguments", "said", "hint"),
+    [
+        ("lst", "'lab lst' is not a minidock command.", "Did you mean 'list'? See 'minidock lab --help'."),
+        ("list x", "'minidock lab list' accepts no arguments", "Usage:  minidock lab list"),
+        ("start", "'minidock lab start' requires 1 argument", "Usage:  minidock lab start LAB"),
+        ("check 77", "no lab '77'", "There are: 01, 02, 03"),
+        ("check 01", "rootfs.py: no such file", "Start with: minidock lab start 01"),
+        ("check 01 x", "lab 01: no task x", "Its tasks are 1, 2, 3, 4, 5."),
+        ("hint 01", "'minidock lab hint' requires 2 arguments", "minidock lab hint [OPTIONS] LAB TASK"),
+        ("hint 01 9", "lab 01: no task 9", "Its tasks are 1, 2, 3, 4, 5."),
+        ("hint 01 1 --strength 4", "hints have the strengths 1 to 3, not 4", ""),
+        ("board", "'minidock lab board' requires at least 1 argument", "minidock lab board DIR [DIR...]"),
+    ],
+)
+def test_a_typing_mistake_is_one_clear_line_and_what_to_do(
+    minidock: Callable[..., Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: str,
+    said: str,
+    hint: str,
 ) -> None:
     monkeypatch.setenv("MINIDOCK_LAYERS", str(tmp_path / "nowhere"))
-    for arguments, words in ((("check", "77"), "no lab"), (("check", "01"), "minidock lab start 01")):
-        done = minidock("lab", *arguments, check=False)
-        assert done.returncode == 1 and words in done.stderr and "Traceback" not in done.stderr
+    done = minidock("lab", *arguments.split(), check=False)
+    first, *rest = done.stderr.splitlines()
+    assert done.returncode == 1 and done.stdout == ""
+    assert first.startswith("minidock: ") and said in first
+    assert len(rest) == bool(hint) and hint in "".join(rest)
+
+
+@pytest.mark.parametrize(
+    "text", ["{bad", "[]", '{"01": 3}', '{"01": {"hints": 7}}', '{"01": {"checks": []}}']
+)
+def test_a_broken_progress_file_says_what_to_do(
+    minidock: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str
+) -> None:
+    monkeypatch.setenv("MINIDOCK_LAYERS", str(tmp_path))
+    (tmp_path / "progress.json").write_text(text)
+    for arguments in ("list", "start 01", "hint 01 1"):
+        done = minidock("lab", *arguments.split(), check=False)
+        assert done.returncode == 1 and "Move it away" in done.stderr, (arguments, done.stderr)
+        assert f"{tmp_path}/progress.json: not a progress file" in done.stderr
+    assert (tmp_path / "progress.json").read_text() == text
+
+
+def test_an_unknown_sudo_user_is_named(minidock: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MINIDOCK_LAYERS", raising=False)
+    monkeypatch.setenv("SUDO_USER", "nobody-here")
+    done = minidock("lab", "list", check=False)
+    assert done.returncode == 1 and "SUDO_USER: no user 'nobody-here'" in done.stderr

@@ -6,6 +6,8 @@ import errno
 from typing import Any
 from xml.etree import ElementTree
 
+import pytest
+
 from minidock.lab.gauge import Gauge
 from minidock.lab.namespace_map import NamespaceMap
 
@@ -50,14 +52,25 @@ def test_the_gauge_moves_the_limits_and_draws_what_it_read() -> None:
     assert {"image/svg+xml", "text/plain"} < set(gauge._repr_mimebundle_())
 
 
-def test_a_slider_says_that_the_container_is_gone() -> None:
-    class Gone(Pretended):
+@pytest.mark.parametrize(
+    ("number", "said"),
+    [
+        (errno.ENOENT, "This cgroup is gone: its container was removed. Run this cell again."),
+        (
+            errno.EBUSY,
+            "The kernel keeps the old limit: more than the new one is in use. Try again in a moment.",
+        ),
+        (errno.EINVAL, "<code>[Errno 22] memory.max&lt;</code>"),
+    ],
+)
+def test_a_slider_says_why_a_limit_was_not_moved(number: int, said: str) -> None:
+    class Refused(Pretended):
         def apply(self, **limits: Any) -> None:
-            raise FileNotFoundError(errno.ENOENT, "memory.max")
+            raise OSError(number, "memory.max<")
 
-    sliders, _, say = Gauge(Gone()).widget().children
+    sliders, _, say = Gauge(Refused()).widget().children
     sliders.children[1].value = 0.5
-    assert say.value == "This cgroup is gone: its container was removed. Run this cell again."
+    assert say.value == said
 
 
 def test_the_sliders_stand_where_the_limits_are() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import os
 import re
+import shutil
 import stat
 from pathlib import Path
 
@@ -80,6 +81,23 @@ def test_the_explorer_follows_the_choice_and_looks_again(explorer: LayerExplorer
     assert "no layer has it" in words.value
 
 
+def test_the_explorer_keeps_its_picture_when_the_page_has_cleaned_up(
+    explorer: LayerExplorer, tmp_path: Path
+) -> None:
+    explorer.paths = ["/copied", "/new"]
+    bar, picture, words = explorer.widget().children
+    names, again = bar.children
+    for name in ("top", "middle", "bottom"):
+        shutil.rmtree(tmp_path / name)
+    names.value = "/new"
+    assert "comes from top" in words.value
+    drawn = picture.value
+    again.click()
+    assert "gone from the disk: top, middle, bottom" in words.value and picture.value == drawn
+    names.value = "/copied"
+    assert "a whole copy" in words.value and picture.value != drawn
+
+
 def test_containers_of_one_image_share_its_layers(busybox: Path) -> None:
     engine = Engine(busybox)
     engine.run("busybox", ["sh", "-c", "rm /etc/group; echo x > /new"], name="one")
@@ -104,8 +122,11 @@ def test_an_image_is_drawn_from_its_files(busybox: Path) -> None:
     assert _width(graph._repr_svg_()) <= PAGE
     assert {"image/svg+xml", "text/plain"} <= set(graph._repr_mimebundle_())
     choice, picture, words = graph.widget().children
+    before = picture.value
+    shutil.rmtree(graph.blobs)  # what a page does to its image when it ends
     choice.value = "config"
-    assert image.id.removeprefix("sha256:") in words.value and "<svg" in picture.value
+    assert image.id.removeprefix("sha256:") in words.value and image.diff_ids[0] in words.value
+    assert "<svg" in picture.value and picture.value != before
 
 
 def test_networks_are_drawn_as_they_are(busybox: Path) -> None:
