@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from minidock.containers.attach import Streams
 from minidock.containers.state import Container
+from minidock.containers.streams import Streams
 
 
 @dataclass(slots=True, repr=False)

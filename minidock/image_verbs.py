@@ -16,6 +16,7 @@ from minidock.images.store import Store, Use
 if TYPE_CHECKING:
     from minidock.images.removal import Removed
     from minidock.images.search import Results
+    from minidock.images.sources import Offer
     from minidock.images.transfer import Event
     from minidock.layer_tree import Tree
 
@@ -77,6 +78,14 @@ class ImageVerbs:
         )
         self._note("pull", self.familiar_name(reference))
         return image
+
+    def offered(self, reference: str, *, login: Json | None = None) -> Offer:
+        """What the registry (its mirrors first) has under this name. *login*: see pull."""
+        from minidock.images import credentials, mirrors, sources
+        from minidock.images.reference import parse
+
+        name = parse(reference).pinned()
+        return sources.look(name, self.config, mirrors.Dead(self.root), credentials.given(login))
 
     def _note(self, action: str, identifier: str, name: str = "", **attributes: str) -> None:
         """Add a line to what `events` shows of images."""

@@ -103,26 +103,13 @@ def down(session: Session, values: Values, services: list[str]) -> int:
     if values["rmi"] not in (None, "all", "local"):
         raise UsageError(f"invalid value for --rmi: {values['rmi']!r}", hint="all or local.", exit_code=1)
     project = session.known(services)
-    name = project.name if project else session.name()
-    found = session.members(services, oneoff=None)
-    doomed: list[str] = []
-    if values["rmi"]:
-        doomed = ending.images_of(found)
-        if project:
-            chosen = {**project.services, **project.dormant}
-            mine = {each: images.name_of(project, each) for each in project.services}
-            doomed = list(dict.fromkeys([*doomed, *mine.values()]))
-            if values["rmi"] == "local":
-                named = {str(service["image"]) for service in chosen.values() if service.get("image")}
-                doomed = [image for image in doomed if image not in named]
-    known = {*project.services, *project.dormant} if project else None
     ending.down(
         session.engine,
-        name,
+        project.name if project else session.name(),
         session.report(),
         services=services,
-        known=known,
-        images=doomed,
+        project=project,
+        images=values["rmi"] or "",
         volumes=values["volumes"],
         remove_orphans=values["remove-orphans"],
         timeout=values["timeout"],

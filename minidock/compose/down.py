@@ -7,11 +7,13 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 from minidock.compose import creating, members, order, resources
+from minidock.compose import images as image_names
 from minidock.compose.members import Member
 from minidock.compose.progress import Report
 from minidock.errors import Conflict, MinidockError, NotFound
 
 if TYPE_CHECKING:
+    from minidock.compose.model import Project
     from minidock.engine import Engine
 
 
@@ -66,39 +68,51 @@ def remove(
 
 def down(
     engine: Engine,
-    project: str,
+    name: str,
     report: Report,
     *,
     services: Iterable[str] = (),
-    known: Iterable[str] | None = None,
-    images: Iterable[str] = (),
+    project: Project | None = None,
+    images: str = "",
     volumes: bool = False,
     remove_orphans: bool = False,
     timeout: int | None = None,
 ) -> None:
-    """Remove containers and networks of a project; with *volumes* its volumes, and the *images* named.
+    """Remove containers and networks of the project *name*; with *volumes* its volumes.
 
-    *services* limits it to some; *known* are those of the compose file (None: there is none), all others
-    are orphans, which go only with *remove_orphans*.
+    *services* limits it to some. *project* is the compose file, where there is one: who is not in it is an
+    orphan, and goes only with *remove_orphans*. *images*: ``all`` of the services, ``local`` ones that bear
+    no name of their own, or none ("").
     """
     chosen = set(services)
-    found = members.find(engine, project, chosen, oneoff=None)
-    if known is not None and not remove_orphans:
-        names = set(known)
-        orphans = [each for each in found if each.service not in names]
-        found = [each for each in found if each.service in names]
+    found = members.find(engine, name, chosen, oneoff=None)
+    if project is not None and not remove_orphans:
+        known = {*project.services, *project.dormant}
+        orphans = [each for each in found if each.service not in known]
+        found = [each for each in found if each.service in known]
         if orphans:
             report.warn(
                 f"orphan containers of this project: {', '.join(each.name for each in orphans)} "
                 "(--remove-orphans removes them)"
             )
+    doomed = _images(found, project, local=images == "local") if images else []
     remove(engine, found, report, volumes=volumes, timeout=timeout)
     if not chosen:
-        resources.remove_networks(engine, project, report)
+        resources.remove_networks(engine, name, report)
         if volumes:
-            resources.remove_volumes(engine, project, report)
-    for image in images:
+            resources.remove_volumes(engine, name, report)
+    for image in doomed:
         _remove_image(engine, image, report)
+
+
+def _images(found: list[Member], project: Project | None, *, local: bool) -> list[str]:
+    """The images that go with these containers, each once: those in use, and those of the compose file."""
+    used = [str(each.container.spec.image) for each in found]
+    if project is None:
+        return list(dict.fromkeys(used))
+    named = {str(service.get("image") or "") for service in (project.services | project.dormant).values()}
+    mine = [image_names.name_of(project, each) for each in project.services]
+    return [each for each in dict.fromkeys([*used, *mine]) if not (local and each in named)]
 
 
 def _remove_image(engine: Engine, image: str, report: Report) -> None:
@@ -111,8 +125,3 @@ def _remove_image(engine: Engine, image: str, report: Report) -> None:
         report.step("Image", image, f"Kept: {error.message}")
     else:
         report.step("Image", image, "Removed")
-
-
-def images_of(found: Iterable[Member]) -> list[str]:
-    """The images that containers use, each once."""
-    return list(dict.fromkeys(str(each.container.spec.image) for each in found))

@@ -108,6 +108,11 @@ def _make_network(engine: Engine, project: Project, key: str) -> None:
         subnet=[str(pool["subnet"]) for pool in pools if pool.get("subnet")],
         gateway=[str(pool["gateway"]) for pool in pools if pool.get("gateway")],
         ip_range=[str(pool["ip_range"]) for pool in pools if pool.get("ip_range")],
+        aux_address=[
+            f"{name}={address}"
+            for pool in pools
+            for name, address in (pool.get("aux_addresses") or {}).items()
+        ],
         internal=bool(network.get("internal")),
         ipv6=bool(network.get("enable_ipv6")),
         attachable=bool(network.get("attachable")),

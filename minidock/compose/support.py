@@ -106,6 +106,3 @@ def _network(key: str, network: Map) -> None:
         raise refused(f"{path}.ipam.driver {ipam['driver']!r}", ipam.places.get("driver"))
     if ipam.get("options"):
         raise refused(f"{path}.ipam.options", ipam.places.get("options"))
-    for pool in ipam.get("config") or []:
-        if pool.get("aux_addresses"):
-            raise refused(f"{path}.ipam.config.aux_addresses", pool.places.get("aux_addresses"))

@@ -20,28 +20,14 @@ from typing import Any
 
 from minidock.containers import protocol, terminal
 from minidock.containers.protocol import CONTROL, STDERR, STDIN, STDOUT
-from minidock.containers.streams import Streams as Streams
-from minidock.errors import InvalidInput, MinidockError
+from minidock.containers.streams import Streams, keys
+from minidock.errors import MinidockError
 
 DETACHED = -1  # what `converse` returns when the user typed the detach keys
 
 _BLOCK = 1 << 18
 _QUEUE = 1 << 20  # bytes of stdin that wait for the container before we read no more
 _FORWARDED = ("SIGHUP", "SIGINT", "SIGQUIT", "SIGTERM", "SIGUSR1", "SIGUSR2", "SIGCONT")
-
-
-def keys(text: str) -> bytes:
-    """``ctrl-p,ctrl-q`` → ``b"\\x10\\x11"``. Raises InvalidInput."""
-    found = bytearray()
-    for part in text.split(",") if text else ():
-        name = part.strip().lower()
-        if len(part.strip()) == 1:
-            found += part.strip().encode()
-        elif name.startswith("ctrl-") and len(name) == 6 and ("a" <= name[5] <= "z" or name[5] in "@[\\]^_"):
-            found.append(ord(name[5].upper()) & 0x1F)
-        else:
-            raise InvalidInput(f"Unknown character: '{part}'", hint="Write ctrl-a … ctrl-z, or one letter.")
-    return bytes(found)
 
 
 class DetachKeys:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from minidock import files
+from minidock.containers import streams
 from minidock.containers.state import Container
 from minidock.errors import Conflict, NotFound
 
@@ -48,8 +49,9 @@ class Execution:
 
 
 def create(container: Container, argv: list[str], **wanted: Any) -> Execution:
-    """Make one, for a container that runs. The caller has checked that it does."""
+    """Make one, for a container that runs, as the caller has checked. Raises InvalidInput for wrong keys."""
     made = Execution(os.urandom(32).hex(), container.id, argv, **wanted)
+    streams.keys(made.detach_keys)
     directory = container.directory / "execs"
     with contextlib.suppress(FileExistsError):
         directory.mkdir(mode=0o700)

@@ -14,6 +14,7 @@ from typing import Any
 
 from minidock import files
 from minidock.containers import life, lobby, protocol, spawner, state, timestamps
+from minidock.containers.container import no_such_container
 from minidock.containers.protocol import Order
 from minidock.containers.state import Container
 from minidock.errors import Conflict, MinidockError
@@ -121,8 +122,8 @@ def wait(
         connection = protocol.connect(container.directory)
         if connection is not None:
             protocol.send_request(connection, op="wait")
+    found = {"exit": _recorded_end(container)} if connection is None else None
     on_joined()
-    found = None
     if connection is not None:
         with connection:
             found = protocol.answer(connection, entered and entered[1], caller)
@@ -133,13 +134,17 @@ def wait(
 
 
 def _recorded_end(container: Container) -> int:
-    """The exit code in the files, after the shim ended before it heard us."""
-    if container.state().status in life.ALIVE:  # its lock is free as soon as the files tell the truth
+    """The exit code in the files, after the shim ended before it heard us. Raises NotFound without files."""
+    found = container.state()
+    if found.status in life.ALIVE:  # its lock is free as soon as the files tell the truth
         lock = container.directory / "shim.lock"
         with contextlib.suppress(FileNotFoundError), files.lock(lock, shared=True):
             pass
         state.reconcile(container)
-    return container.state().exit_code
+        found = container.state()
+    if not container.exists():
+        raise no_such_container(container.id)
+    return found.exit_code
 
 
 def await_first_words(container: Container, log: Path, caller: int | None = None) -> None:

@@ -22,6 +22,7 @@ from minidock.kernel import capabilities, namespaces, seccomp, syscalls
 NOT_FOUND, NOT_EXECUTABLE = 127, 126  # the exit codes that shells and Docker give
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _LAUNCHER = 4  # the descriptor of the launcher, after the standard three and its report
+_NEEDED = 64  # descriptors, on the way to the program
 _NULL_DEVICE = os.makedev(1, 3)
 
 
@@ -53,8 +54,7 @@ def become(program: Program, stdio: list[int | None], channel: Channel, launch: 
     to blame).
     """
     syscalls.umask(0o022)
-    for resource, (soft, hard) in program.ulimits.items():
-        _limit(resource, soft, hard)
+    last = _set_limits(program.ulimits)
     syscalls.keyctl_join_session_keyring(program.keyring)
     identity = users.lookup(program.user, program.group_add)
     place_stdio(stdio, identity.uid)
@@ -82,6 +82,8 @@ def become(program: Program, stdio: list[int | None], channel: Channel, launch: 
     channel.settle(launcher.REPORT)
     os.dup2(launch, _LAUNCHER, inheritable=False)
     os.closerange(_LAUNCHER + 1, 1 << 30)
+    for resource, (soft, hard) in last.items():
+        _limit(resource, soft, hard)
     syscalls.execve(_LAUNCHER, ["minidock-launcher", path, *program.arguments], environment)
 
 
@@ -108,6 +110,22 @@ def run_under_init() -> None:
         os.write(2, f"minidock: process 1: {type(error).__name__}: {error}\n".encode())
     finally:
         os._exit(code)
+
+
+def _set_limits(limits: dict[str, tuple[int, int]]) -> dict[str, tuple[int, int]]:
+    """Set *limits*, while we may raise them; returns those for the end, because we could not work with them.
+
+    A program may live with three descriptors. The way to it needs more.
+    """
+    last = {}
+    for resource, (soft, hard) in limits.items():
+        if resource == "nofile" and 0 <= soft < _NEEDED:
+            last[resource] = (soft, hard)
+            if 0 <= hard < _NEEDED:
+                continue
+            soft = hard
+        _limit(resource, soft, hard)
+    return last
 
 
 def _limit(resource: str, soft: int, hard: int) -> None:

@@ -25,6 +25,16 @@ def serve(running: Running, client: Client, request: dict[str, Any]) -> None:
     function(running, client, request)
 
 
+def serve_late(running: Running, end: dict[str, Any], client: Client, request: dict[str, Any]) -> None:
+    """Answer who came while the container was ending; *end* is the news of that."""
+    if request.get("op") == "attach":
+        client.tell(attached=True, tty=running.container.spec.tty)
+    if request.get("op") in ("attach", "stop", "wait"):
+        client.finish(**end)
+    else:
+        client.close()  # as if it had found nobody
+
+
 def control(running: Running, message: dict[str, Any]) -> None:
     """A control frame on an attached connection: a signal that the user's terminal got."""
     if "signal" in message:

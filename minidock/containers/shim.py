@@ -13,7 +13,6 @@ import fcntl
 import os
 import socket
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -36,6 +35,7 @@ from minidock.containers import (
 )
 from minidock.containers.client import Client
 from minidock.containers.console import Console
+from minidock.containers.door import Door
 from minidock.containers.loop import READ, Loop
 from minidock.containers.protocol import Order
 from minidock.containers.running import Running, write_trace
@@ -50,6 +50,7 @@ if TYPE_CHECKING:
 TITLE = "minidock-shim"
 SIGKILL = 9
 _A_MOMENT = 0.05  # seconds
+_LATE = 5.0  # seconds that who came late may take to say why
 
 
 def get_ready() -> None:
@@ -102,7 +103,8 @@ class Shim:
         self.running: Running | None = None
         self.back_off = restart.BackOff()
         self.guests: list[lobby.Guest] = []  # who came before the start
-        self._lock = self._listener = self._mounts = -1
+        self._door: Door | None = None
+        self._lock = self._mounts = -1
         self._turn = contextlib.ExitStack()  # holds the container's lock while we start it again
 
     # --- the beginning ---------------------------------------------------------------------------
@@ -140,12 +142,12 @@ class Shim:
     def _told_to_start(self) -> bool:
         """Keep the lobby until somebody wants a start; False when nobody wanted one."""
         room = lobby.Lobby(self.loop, self.container.state().exit_code)
-        listener = self._listen(lobby.SOCKET, room.serve)
+        door = Door(self.loop, self.container.directory, lobby.SOCKET, room.serve)
         self.starter.finish(open=True)
         while not room.over:
             self.loop.turn()
         lobby.close(self.container)
-        self.loop.forget(listener)
+        door.close(room.serve)
         if room.starter is None:
             self._flush([client for client, _ in room.guests])
             return False
@@ -169,10 +171,10 @@ class Shim:
         running = Running(container, self.loop, console, made, born.pid, state, self.cables)
         if self.running is not None:  # a restart: who came meanwhile waits for the next end
             running.waiters, running.log_readers = self.running.waiters, self.running.log_readers
-        container.write_state(state)
-        if self._listener < 0:
-            self._listener = self._listen("shim.sock", self._serve)  # before anyone hears that it runs
+        if self._door is None:  # before anyone hears that it runs
+            self._door = Door(self.loop, container.directory, "shim.sock", self._serve)
             shutdown.heed(self.loop, lambda: requests.shut_down(self.running))
+        container.write_state(state)
         self._note_volumes("mount")
         container.note("start")
         if spec.owner:  # a build: when it is killed, nobody waits for what this container does
@@ -228,26 +230,6 @@ class Shim:
         for client, request in guests:
             client.on_close = None
             client.serve(lambda who, wish: requests.serve(running, who, wish), request)
-
-    def _listen(self, name: str, serve: Callable[[Client, dict[str, Any]], None]) -> int:
-        """Accept clients on the socket *name* from now on; the listening descriptor."""
-        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        held = os.open(self.container.directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-        path = f"/proc/self/fd/{held}/{name}"  # the real path may exceed what an address holds
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(path)
-        listener.bind(path)
-        os.close(held)
-        listener.listen(64)
-        listener.setblocking(False)
-
-        def accept(_: int) -> None:
-            with contextlib.suppress(OSError):  # it hung up already
-                connection, _address = listener.accept()
-                Client(self.loop, connection, serve)
-
-        self.loop.watch(listener.fileno(), READ, accept)
-        return listener.fileno()
 
     def _serve(self, client: Client, request: dict[str, Any]) -> None:
         assert self.running is not None
@@ -353,11 +335,10 @@ class Shim:
             with contextlib.suppress(OSError):  # a full disk must not keep anyone from hearing of the end
                 self.container.write_state(state)
             (self.container.directory / "shim.sock").unlink(missing_ok=True)
-        if self._listener >= 0:
-            self.loop.forget(self._listener)
+        clients = self._close_door(message)
         if self._lock >= 0:
             os.close(self._lock)
-        clients = self._tell_all(**message)
+        clients += self._tell_all(**message)
         if self._mounts >= 0:
             os.close(self._mounts)
         if self.cables is not None:
@@ -365,6 +346,16 @@ class Shim:
         if parting is not None:  # nobody sees it any more, so nobody needs to wait for it
             files.remove_tree(parting)
         self._flush(clients)
+
+    def _close_door(self, message: dict[str, Any]) -> list[Client]:
+        """Who has knocked while we were ending hears of the end, too; nobody else can knock any more."""
+        if self._door is None or self.running is None:
+            return []
+        running = self.running
+        late = self._door.close(lambda *each: requests.serve_late(running, message, *each))
+        for client in late:
+            self.loop.after(_LATE, client.close)
+        return late
 
     def _flush(self, clients: list[Client]) -> None:
         while any(not client.closed for client in clients):  # the slow ones may still read

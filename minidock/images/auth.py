@@ -30,7 +30,7 @@ _SCHEME = re.compile(r"\s*,?\s*([A-Za-z][A-Za-z0-9_-]*)(?:\s+|$)(?!\s*=)")
 class Denied(MinidockError):
     """The registry knows who asks (or that nobody did) and says no."""
 
-    status = 403
+    status = 401
 
 
 @dataclass(frozen=True, slots=True)

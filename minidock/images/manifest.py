@@ -214,10 +214,11 @@ def _descriptor(value: Any) -> Descriptor:
         media_type,
         digest,
         size,
-        _platform(platform) if isinstance(platform, dict) else None,
+        platform_of(platform) if isinstance(platform, dict) else None,
         tuple(map(str, value.get("urls") or ())),
     )
 
 
-def _platform(value: dict[str, Any]) -> Platform:
+def platform_of(value: dict[str, Any]) -> Platform:
+    """The platform in an entry of an index, or in an image's config."""
     return Platform(*(str(value.get(key) or "") for key in ("os", "architecture", "variant")))

@@ -59,6 +59,12 @@ class TooManyRequests(MinidockError):
     status = 429
 
 
+class NoAccess(Denied):
+    """A repository that does not exist, or not for us: who may not read it learns no more than that."""
+
+    status = 404
+
+
 class Session:
     """Sends requests to one registry. Keeps a connection and the tokens; not for two threads at once."""
 
@@ -182,7 +188,7 @@ class Session:
                 raise Denied(f"{host}: access denied{told and ': ' + told}")
             if verb == "push":
                 raise Denied(f"denied: requested access to {name} is denied", hint=_login(self.endpoint))
-            raise Denied(
+            raise NoAccess(
                 f"pull access denied for {name}, repository does not exist or may require 'minidock login'",
                 hint=_login(self.endpoint),
             )

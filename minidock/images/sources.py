@@ -7,17 +7,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from minidock.config import Config
 from minidock.errors import MinidockError, NotFound
 from minidock.images import auth, credentials, manifest, mirrors, wire
+from minidock.images.image import parse_document
+from minidock.images.layout import DOCUMENT_LIMIT
 from minidock.images.manifest import Index, Platform
 from minidock.images.reference import Reference
 from minidock.images.registry import Registry
 from minidock.images.session import Endpoint, Session
 
 Warn = Callable[[str], None]
+Answer = TypeVar("Answer")
 
 
 @dataclass(slots=True)
@@ -70,11 +73,21 @@ def find(
 
     *warn* hears of each mirror that is passed over, and why. *login* is for the registry itself.
     """
-    refusals: list[tuple[Endpoint, MinidockError]] = []
     asked = sources_of(name, config, dead, warn, login)
+    found, position = _first(asked, name, dead, warn, lambda source: ask(source, name, wanted))
+    found.sources = asked[position:]
+    found.sources[0].tokens = found.registry.session.tokens
+    return found
+
+
+def _first(
+    asked: list[Source], name: Reference, dead: mirrors.Dead, warn: Warn, ask: Callable[[Source], Answer]
+) -> tuple[Answer, int]:
+    """The first answer that is none of the refusals, and whose it is, by its position."""
+    refusals: list[tuple[Endpoint, MinidockError]] = []
     for position, source in enumerate(asked):
         try:
-            found = ask(source, name, wanted)
+            found = ask(source)
         except MinidockError as error:
             refusals.append((source.endpoint, error))
             if source.endpoint.mirror:
@@ -83,10 +96,38 @@ def find(
                 warn(f"mirror {source.endpoint.url} is skipped: {error}")
             continue
         dead.discard(source.endpoint)
-        found.sources = asked[position:]
-        found.sources[0].tokens = found.registry.session.tokens
-        return found
+        return found, position
     raise _nowhere(name, refusals)
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """What a registry has under a name: an image, or an index of several, one for each of *platforms*."""
+
+    descriptor: manifest.Descriptor
+    platforms: list[Platform]
+
+
+def look(name: Reference, config: Config, dead: mirrors.Dead, login: auth.Credentials | None = None) -> Offer:
+    """Ask what a pull would find, without fetching it. The same are asked in the same order."""
+
+    def ask(source: Source) -> Offer:
+        registry = source.open()
+        data, media_type, digest = registry.manifest(name.path, name.digest or name.tag)
+        found = manifest.parse(data, media_type)
+        if isinstance(found, Index):
+            platforms = [each.platform for each in found.manifests if each.platform]
+        else:
+            size = min(found.config.size, DOCUMENT_LIMIT)
+            document = parse_document(registry.blob(name.path, found.config.digest, size), name.familiar)
+            platforms = [manifest.platform_of(document)]
+        return Offer(manifest.Descriptor(found.media_type, digest, len(data)), platforms)
+
+    def nobody_hears(_: str) -> None:
+        pass
+
+    asked = sources_of(name, config, dead, nobody_hears, login)
+    return _first(asked, name, dead, nobody_hears, ask)[0]
 
 
 def sources_of(

@@ -20,7 +20,7 @@ from functools import cache
 from urllib.parse import parse_qsl, urljoin, urlsplit, urlunsplit
 
 from minidock import __version__, trace
-from minidock.errors import MinidockError
+from minidock.errors import InvalidInput, MinidockError
 
 CONNECT_TIMEOUT = 10.0  # seconds to reach a host, TLS handshake included
 READ_TIMEOUT = 60.0  # seconds of silence in the middle of an answer
@@ -38,8 +38,6 @@ _OPEN_PARAMETERS = frozenset({"n", "last", "q", "mount", "from", "digest", "serv
 class Unreachable(MinidockError):
     """Nobody there who speaks our protocol: no such host, refused, silent. Asking again is vain."""
 
-    status = 400  # the address is part of what was asked
-
 
 class NotHttp(Unreachable):
     """Something answers, and it is not HTTP: perhaps TLS."""
@@ -47,8 +45,6 @@ class NotHttp(Unreachable):
 
 class Interrupted(MinidockError):
     """The connection broke in the middle. Asking again may well help."""
-
-    status = 503
 
 
 class Response:
@@ -185,7 +181,7 @@ class Client:
         try:
             connection.connect()
         except UnicodeError:
-            raise Unreachable(f"{netloc!r} is no name of a host") from None
+            raise InvalidInput(f"{netloc!r} is no name of a host") from None
         except OSError as error:  # nothing was asked yet: nobody is there
             raise _unreachable(netloc.rpartition("@")[2], error, self.connect_timeout) from None
         connection.sock.settimeout(READ_TIMEOUT)

@@ -16,11 +16,11 @@ BAD_REQUEST, TIMEOUT, TOO_LARGE, INTERNAL = 400, 408, 413, 500
 
 
 class Refused(MinidockError):
-    """What was sent is no request of this API: *status* says how."""
+    """What was sent is no request of this API: *status* says how, *headers* what would be one."""
 
-    def __init__(self, status: int, message: str) -> None:
+    def __init__(self, status: int, message: str, headers: dict[str, str] | None = None) -> None:
         super().__init__(message)
-        self.status = status
+        self.status, self.headers = status, headers or {}
 
 
 class NotModified(Exception):

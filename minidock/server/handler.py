@@ -24,6 +24,7 @@ from minidock.server.streams import failure, part
 IDLE = 300.0  # seconds that a connection may be silent between two requests
 HEAD = 20.0  # seconds for a request's line and headers
 PAUSE = 60.0  # seconds that a body may pause
+_BUFFER = 8192  # bytes, for heads (bodies go past it): larger ones, of many clients, leave holes in memory
 _SKIPPED = 8 << 20  # bytes of an unwanted body that are read, so that the client hears the answer
 COMMON = [
     ("Api-Version", "{}.{}".format(*routes.NEWEST)),
@@ -43,7 +44,7 @@ class Handler(BaseHTTPRequestHandler):
     def setup(self) -> None:
         self.connection = self.request
         self.inbox = Inbox(self.connection)
-        self.rfile = self.source = io.BufferedReader(self.inbox, 1 << 16)
+        self.rfile = self.source = io.BufferedReader(self.inbox, _BUFFER)
         self.wfile = _Outbox(self.connection)
 
     def finish(self) -> None:
@@ -162,7 +163,8 @@ class Handler(BaseHTTPRequestHandler):
         if request is None or not request.began:
             if isinstance(error, Refused) and error.status in (errors.TOO_LARGE, errors.TIMEOUT):
                 self.close_connection = True
-            self._send(Reply(errors.status_of(error), {"message": errors.message_of(error)}))
+            headers = error.headers if isinstance(error, Refused) else {}
+            self._send(Reply(errors.status_of(error), {"message": errors.message_of(error)}, headers))
             if request is None:
                 self.close_connection = True
             return

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from minidock.engine import Event
 
 _TAR = "application/x-tar"
+_MOVING = ("Downloading", "Extracting", "Pushing")  # what is told with bytes; that all is done, without
 
 
 # --- from and to registries ----------------------------------------------------------------------
@@ -69,11 +70,12 @@ class _Shown:
 
     def __call__(self, event: Event) -> None:
         line: dict[str, Any] = {"status": event.message or event.status}
+        early = event.status.startswith(("Pulling from ", "Warning"))
         if event.id:
-            line |= {"id": event.id, "progressDetail": {}}
-        if event.current and event.total:
-            line["progressDetail"] = {"current": event.current, "total": event.total}
-        if self._stream is None and event.status.startswith(("Pulling from ", "Warning")):
+            moved = event.status in _MOVING and event.current and event.total
+            detail = {"current": event.current, "total": event.total} if moved else {}
+            line |= {"id": event.id} if early else {"id": event.id, "progressDetail": detail}
+        if self._stream is None and early:
             self._early.append(line)
         else:
             self.stream().tell(line)
@@ -170,14 +172,17 @@ def prune(request: Request) -> Any:
 
 
 def distribution(request: Request) -> Any:
-    """What a registry would serve; clients ask before they create services. Here: what is known locally."""
-    image = request.engine.image(request["name"])
+    """What the registry has under a name, whatever is here."""
+    found = request.engine.offered(request["name"], login=_login(request))
     return {
-        "Descriptor": {"mediaType": image.media_type, "digest": image.digest, "size": image.size},
-        "Platforms": [
-            {"architecture": image.config.get("architecture", ""), "os": image.config.get("os", "")}
-        ],
+        "Descriptor": found.descriptor.to_json(),
+        "Platforms": [_platform(each) for each in found.platforms],
     }
+
+
+def _platform(each: Any) -> dict[str, str]:
+    variant = {"variant": each.variant} if each.variant else {}
+    return {"architecture": each.architecture, "os": each.system, **variant}
 
 
 # --- archives ------------------------------------------------------------------------------------

@@ -30,6 +30,7 @@ from minidock.server.handler import Handler
 DEFAULT = "unix:///run/minidock.sock"
 GROUP = "minidock"
 _BACKLOG = 512
+_KEEPALIVE = 15  # seconds of silence on TCP, as Go's; the kernel forgets a closed socket after a minute
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +99,9 @@ class Server(ThreadingMixIn, TCPServer):
         if connection.family != socket.AF_UNIX:
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            # Who hangs up looks like who has no more to say, until the kernel asks whether anybody is there.
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, _KEEPALIVE)
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, _KEEPALIVE)
         return connection, address or ("", 0)
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:

@@ -6,14 +6,18 @@ Source: Docker Engine API v1.44, "Container".
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from typing import Any
 
 from minidock.engine import streams
 from minidock.errors import Conflict, MinidockError
 from minidock.server.errors import BAD_REQUEST, NotModified, Refused
 from minidock.server.request import MULTIPLEXED, RAW, Request
 from minidock.server.streams import STDERR, STDOUT, Output, framed, wait_until_read
+from minidock.server.websocket import Keyboard, WebSocket, accepted
 
 _BLOCK = 1 << 16  # bytes of log that are sent at once
+_CHOSEN_SINCE = (1, 42)  # the version that began to ask which streams a WebSocket is to carry
 
 
 def start(request: Request) -> None:
@@ -75,37 +79,66 @@ def resize(request: Request) -> None:
 
 def attach(request: Request) -> None:
     """Join what the container reads and writes; before its start, too."""
-    container = request.engine.container(request["id"])
-    spec = container.spec
-    wanted = {name: request.flag(name) for name in ("stdin", "stdout", "stderr")}
+    container, connection = request.engine.container(request["id"]), request.connection
+    output = Output(connection, raw=container.spec.tty)
+    _join(
+        request,
+        container,
+        {name for name in ("stdin", "stdout", "stderr") if request.flag(name)},
+        (connection.fileno(), output.stdout, output.stderr),
+        lambda: request.take_over(framed=not container.spec.tty),
+    )
+
+
+def attach_by_websocket(request: Request) -> None:
+    """The same in the frames of a WebSocket, where stdout and stderr are one."""
+    container, wanted = request.engine.container(request["id"]), {"stdin", "stdout", "stderr"}
+    if request.version >= _CHOSEN_SINCE:
+        wanted = {name for name in wanted if request.flag(name)}
+    lines, web = accepted(request.headers), WebSocket(request.connection)
+    keyboard = Keyboard(web, request.connection, heard="stdin" in wanted and container.spec.open_stdin)
+
+    def begin() -> bytes:
+        keyboard.begin(request.switch("101 Switching Protocols", lines))
+        return b""
+
+    try:
+        _join(request, container, wanted, (keyboard.fileno(), web.send, web.send), begin)
+    finally:
+        keyboard.end()
+
+
+def _join(
+    request: Request, container: Any, wanted: set[str], ends: tuple[int, Any, Any], begin: Callable[[], bytes]
+) -> None:
+    """Attach *ends*, the client's stdin, stdout and stderr; *begin* is called when the streams begin.
+
+    Without ``stream`` only what was written before is shown. Raises Conflict, InvalidInput.
+    """
     if request.flag("logs"):
         _check_log(request, container.id)
-    if not request.flag("stream"):
-        wanted = dict.fromkeys(wanted, False)
-    if container.status() in ("paused", "restarting"):
-        state = container.status()
-        what = "unpause it first" if state == "paused" else "wait until it is running"
-        raise Conflict(f"Container {container.id} is {state}, {what}")
-    keys = request.text("detachKeys") or "ctrl-p,ctrl-q"
-    output = Output(request.connection, raw=spec.tty)
+    status, (stdin, stdout, stderr) = container.status(), ends
+    if status in ("paused", "restarting"):
+        what = "unpause it first" if status == "paused" else "wait until it is running"
+        raise Conflict(f"Container {container.id} is {status}, {what}")
     use = streams(
-        stdin=request.connection.fileno() if wanted["stdin"] and spec.open_stdin else None,
-        stdout=output.stdout if wanted["stdout"] else None,
-        stderr=output.stderr if wanted["stderr"] else None,
-        detach_keys=keys,
+        stdin=stdin if "stdin" in wanted and container.spec.open_stdin else None,
+        stdout=stdout if "stdout" in wanted else None,
+        stderr=stderr if "stderr" in wanted else None,
+        detach_keys=request.text("detachKeys") or "ctrl-p,ctrl-q",
         forward_signals=False,
-        caller=request.connection.fileno(),
+        caller=stdin,
     )
 
     def joined() -> None:
-        use.typed = request.take_over(framed=not spec.tty)
+        use.typed = begin()
         if request.flag("logs"):
             wait_until_read(request.connection)
             for stream, text, _ in request.engine.logs(container.id):
-                if request.flag(stream):
-                    (output.stdout if stream == "stdout" else output.stderr)(text)
+                if stream in wanted:
+                    (stdout if stream == "stdout" else stderr)(text)
 
-    if not any(wanted.values()):
+    if not (request.flag("stream") and wanted):
         joined()
         return
     try:
@@ -175,5 +208,6 @@ ROUTES = [
     ("POST", "/containers/{id}/wait", wait),
     ("POST", "/containers/{id}/resize", resize),
     ("POST", "/containers/{id}/attach", attach),
+    ("GET", "/containers/{id}/attach/ws", attach_by_websocket),
     ("GET", "/containers/{id}/logs", logs),
 ]

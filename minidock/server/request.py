@@ -160,11 +160,14 @@ class Request:
     def take_over(self, *, framed: bool) -> bytes:
         """Make the connection a plain one, for a container's streams; what the client sent already."""
         content_type = MULTIPLEXED if framed and self.version >= _FRAMED_SINCE else RAW
-        if self.headers.get("Upgrade"):
-            lines = {"Content-Type": content_type, "Connection": "Upgrade", "Upgrade": "tcp"}
-            self._head("101 UPGRADED", lines, ())
-        else:
-            self._head("200 OK", {"Content-Type": content_type}, ())
+        lines = {"Content-Type": content_type}
+        if not self.headers.get("Upgrade"):
+            return self.switch("200 OK", lines)
+        return self.switch("101 UPGRADED", {**lines, "Connection": "Upgrade", "Upgrade": "tcp"})
+
+    def switch(self, status: str, lines: dict[str, str]) -> bytes:
+        """End HTTP on this connection with *status* and headers; what the client sent already."""
+        self._head(status, lines, ())
         found: bytes = self.rest()
         return found
 

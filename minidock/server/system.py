@@ -40,6 +40,8 @@ def version(request: Request) -> Any:
         "Details": {
             **_VERSIONS,
             "Arch": arch,
+            "Experimental": "false",
+            "GoVersion": f"python{found['Python']}",
             "KernelVersion": found["KernelVersion"],
             "Os": found["Os"],
             "Python": found["Python"],

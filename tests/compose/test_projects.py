@@ -255,10 +255,13 @@ def test_networks_and_names(compose: Compose, write: Write) -> None:
           alone: {{image: busybox, command: {STAY}, network_mode: none}}
         networks:
           outside:
-          inside: {{internal: true, ipam: {{config: [{{subnet: 10.77.0.0/24}}]}}}}
+          inside:
+            internal: true
+            ipam: {{config: [{{subnet: 10.77.0.0/24, aux_addresses: {{tv: 10.77.0.2, old: 10.77.0.3}}}}]}}
         """
     )
     compose("up", "-d")
+    assert "10.77.0.4" in compose("exec", "front", "ip", "addr").stdout  # 1 is the gateway, 2 and 3 are kept
     assert "10.77.0.9" in compose("exec", "front", "nslookup", "store").stdout
     assert "10.77.0.9" in compose("exec", "front", "nslookup", "back").stdout
     assert "10.77.0.9" in compose("exec", "side", "ip", "addr").stdout
@@ -348,9 +351,15 @@ def test_build(compose: Compose, minidock: Cli, write: Write) -> None:
     write("FROM busybox\nRUN exit 3", "app/Dockerfile")
     failed = compose("build", "-q", "app", check=False)
     assert failed.returncode != 0 and "services.app" in failed.stderr
+    compose("up", "-d", check=False)
+    kept = minidock("images", "-q").stdout
+    done = compose("down", "--rmi", "some", check=False)
+    assert (done.returncode, minidock("images", "-q").stdout) == (1, kept)
     compose("down", "--rmi", "local")
     images = minidock("images").stdout
     assert "shop-app" not in images and "inlined" in images
+    compose("down", "--rmi", "all")
+    assert "inlined" not in minidock("images").stdout
 
 
 def test_lifecycle_verbs(compose: Compose, write: Write, tmp_path: Path) -> None:

@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 
 from minidock.containers import lifecycle, state, timestamps
-from minidock.containers.attach import Streams
 from minidock.containers.spec import Spec
 from minidock.containers.state import Container
+from minidock.containers.streams import Streams
 
 LAYER = "b" * 64
 PATIENCE = float(os.environ.get("MINIDOCK_PATIENCE", "1"))

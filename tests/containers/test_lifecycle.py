@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import concurrent.futures
+import contextlib
 import os
+import select
+import signal
 
 import pytest
 
 from minidock import files, trace
 from minidock.containers import lifecycle, state
+from minidock.containers.streams import Streams
 from minidock.errors import Conflict, InvalidInput, MinidockError, NotFound
 
 pytestmark = pytest.mark.vm
+NOTHING = Streams(None, None, None, forward_signals=False)
 
 
 def test_runs_and_gives_the_exit_code(box):
@@ -103,6 +108,31 @@ def test_wait(box):
         assert lifecycle.attach_to(container, streams) == 4
         assert [each.result() for each in waiting] == [4, 4, 4]
     assert lifecycle.wait(container) == 4  # long ended
+
+
+@pytest.mark.parametrize("verb", ["wait", "attach"])
+def test_who_comes_while_it_is_ending_hears_the_code(box, verb):
+    """Between the death of its process and the news of it the shim has work to do for some milliseconds."""
+    for _ in range(10):
+        container = box.start("sleep", "1000", auto_remove=True)
+        process = os.pidfd_open(container.state().pid)
+        os.kill(container.state().pid, signal.SIGKILL)
+        select.select([process], [], [])
+        os.close(process)
+        try:
+            code = lifecycle.wait(container) if verb == "wait" else lifecycle.attach_to(container, NOTHING)
+        except (NotFound, Conflict):  # too late: it is gone
+            assert not container.exists()
+        else:
+            assert code == 137
+
+
+def test_wait_for_one_that_is_gone(box):
+    container = box.start("true", auto_remove=True)
+    with contextlib.suppress(NotFound):
+        lifecycle.wait(container, "removed")
+    with pytest.raises(NotFound):
+        lifecycle.wait(container)
 
 
 def test_start_again_keeps_the_files(box):

@@ -168,7 +168,7 @@ open(host + b"/sub/there", "w").close()
 out = []
 go = os.open({root!r} + "/go", os.O_RDWR | os.O_CREAT)
 os.write(go, b"x\\n"); os.lseek(go, 0, 0)
-from minidock.containers.attach import Streams
+from minidock.containers.streams import Streams
 lifecycle.attach_to(container, Streams(go, out.append, None, forward_signals=False))
 print(b"".join(out).decode().split(), os.path.ismount(host + b"/sub2"))
 """

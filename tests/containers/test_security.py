@@ -11,6 +11,7 @@ import time
 import pytest
 
 from minidock.containers import launcher, lifecycle
+from minidock.containers.spec import Security
 from minidock.errors import InvalidInput, MinidockError
 
 
@@ -238,6 +239,20 @@ def test_sysctls(box):
 
 def test_ulimits(box):
     assert box.sh("ulimit -n; ulimit -Hn", ulimits={"nofile": (100, 200)}).lines == ["100", "200"]
+
+
+@pytest.mark.parametrize("most", [(0, 0), (3, 3), (4, 100), (10, 10)])
+def test_a_program_may_live_with_few_descriptors(box, most):
+    """The limit counts from the program on, however it is reached: runc's own steps fail from 10 down."""
+    shown = f"{most[0]}\n{most[1]}\n"
+    for more in (
+        {},
+        {"user": "nobody", "tty": True},
+        {"security": Security(no_new_privileges=True)},
+        {"init": True},
+    ):
+        ran = box.sh("ulimit -n; ulimit -Hn", ulimits={"nofile": most}, **more)
+        assert ran.text.replace("\r", "") == shown, more
 
 
 def test_raising_a_hard_limit_is_explained(box):

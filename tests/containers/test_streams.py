@@ -13,7 +13,7 @@ import threading
 from pathlib import Path
 
 from minidock.containers import lifecycle, protocol
-from minidock.containers.attach import Streams
+from minidock.containers.streams import Streams
 
 REPOSITORY = Path(__file__).resolve().parent.parent.parent
 
@@ -145,7 +145,7 @@ def test_the_command_lines_way(box, tmp_path):
         f"import sys; sys.path.insert(0, {str(REPOSITORY)!r})\n"
         "from pathlib import Path\n"
         "from minidock.containers import lifecycle, state\n"
-        "from minidock.containers.attach import Streams\n"
+        "from minidock.containers.streams import Streams\n"
         f"c = state.find(Path({str(box.root)!r}), {container.id!r})\n"
         "sys.exit(lifecycle.start(c, Streams(0)))\n"
     )

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from minidock.containers import attach, lifecycle, state
-from minidock.containers.attach import Streams
+from minidock.containers import attach, lifecycle, state, streams
+from minidock.containers.streams import Streams
 from minidock.containers.terminal import set_size
 from minidock.errors import InvalidInput
 
@@ -26,7 +26,7 @@ import sys
 sys.path.insert(0, {repository!r})
 from pathlib import Path
 from minidock.containers import lifecycle, state
-from minidock.containers.attach import Streams
+from minidock.containers.streams import Streams
 container = state.find(Path({root!r}), {id!r})
 sys.exit({call} & 0xff)
 """
@@ -203,12 +203,14 @@ def test_a_client_that_is_killed_leaves_the_container_alone(box, until):
     ("text", "expected"), [("ctrl-p,ctrl-q", b"\x10\x11"), ("a,ctrl-]", b"a\x1d"), ("", b"")]
 )
 def test_detach_keys(text, expected):
-    assert attach.keys(text) == expected
+    assert streams.keys(text) == expected
 
 
 def test_wrong_detach_keys():
     with pytest.raises(InvalidInput):
-        attach.keys("ctrl-?")
+        streams.keys("ctrl-?")
+    with pytest.raises(InvalidInput, match="Invalid detach keys"):
+        Streams(detach_keys="ctrl-nonsense")
 
 
 def test_a_detach_sequence_that_goes_astray_is_typed():

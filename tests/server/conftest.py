@@ -80,7 +80,8 @@ class Daemon:
             connection.request(method, path, data, sent)
             answer = connection.getresponse()
             text = answer.read()
-            if answer.headers.get("Content-Type") == "application/json":
+            lines = text.count(b"\n")  # of a stream of progress several
+            if answer.headers.get("Content-Type") == "application/json" and lines < 2:
                 return answer.status, json.loads(text)
             return answer.status, text
         finally:

@@ -65,7 +65,10 @@ def test_a_pull_of_what_nobody_has(client: Any, registry: str) -> None:
         with pytest.raises(docker.errors.NotFound):
             client.api.pull(name)
     lines = list(client.api.pull("hello-world", tag="latest", stream=True, decode=True))
-    assert lines[0]["status"] == "Pulling from library/hello-world"
+    assert lines[0] == {"status": "Pulling from library/hello-world", "id": "latest"}
+    done = [each for each in lines if each["status"] in ("Download complete", "Pull complete")]
+    assert len(done) == 2 and all(each["progressDetail"] == {} for each in done)  # no bytes behind "complete"
+    assert any(each.get("progressDetail") for each in lines)
 
 
 def test_a_commit_while_a_container_ends(client: Any) -> None:

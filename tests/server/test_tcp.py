@@ -55,6 +55,23 @@ def test_plain_tcp_on_loopback_warns(daemon: Any) -> None:
         assert plain.recv(100).startswith(b"HTTP/1.1 200")
 
 
+def test_a_client_that_vanishes_is_asked_for_soon(daemon: Any) -> None:
+    """Nothing tells a client of TCP that hung up from one that is silent, but the kernel's own question.
+
+    The daemon's end of the connection has that timer (kind 02) set, in hundredths of seconds. To wait for
+    what follows would take a minute. Source: Linux, Documentation/networking/proc_net_tcp.rst.
+    """
+    daemon.end()
+    daemon.start("--host", f"tcp://127.0.0.1:{PORT}")
+    with socket.create_connection(("127.0.0.1", PORT)) as client:
+        client.sendall(b"GET /_ping HTTP/1.1\r\n\r\n")
+        client.recv(100)
+        ends = f"{PORT:04X} 0100007F:{client.getsockname()[1]:04X}"
+        (line,) = (each for each in Path("/proc/net/tcp").read_text().splitlines() if ends in each)
+    kind, _, when = line.split()[5].partition(":")
+    assert (kind, int(when, 16) <= 1500) == ("02", True)
+
+
 def test_plain_tcp_elsewhere_is_refused(minidock: Cli) -> None:
     done = minidock("serve", "--host", f"tcp://0.0.0.0:{PORT}", check=False)
     assert done.returncode == 1
