@@ -61,7 +61,7 @@ oracle: setup ## docker, podman and skopeo judge our images and our behaviour (l
 docker-py: setup ## the tests of the docker SDK for Python that pass on dockerd (DOCKER_PY=DIR with its source)
 	@$(PYTEST) tests/server/test_docker_py.py $(PYTEST_ARGS)
 
-vm-test: setup ## boot a VM with cgroup v2 under QEMU and run the vm subset there (SUITE=bookworm)
+vm-test: setup ## boot a VM with cgroup v2 under QEMU and run the vm subset there, then reboot it (SUITE=bookworm)
 	@setup/vm/test.sh $(SUITE)
 
 vm-notebooks: setup ## execute lesson 03 again on cgroup v2 and keep what differs (FILES="notebooks/03_….ipynb")

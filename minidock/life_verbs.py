@@ -82,7 +82,9 @@ class LifeVerbs:
         """Start what the restart policies want running: after the machine started, or a shim was killed.
 
         ``always`` in any case, ``unless-stopped`` when no user had stopped it, ``on-failure`` when it was
-        running, or had tries left. Returns the names of those started, and why others could not be.
+        running or had failed, and had tries left. As in Docker, whoever stopped that one: only its exit code
+        counts, and that of a killed program is one of failure. Returns the names of those started, and why
+        others could not be.
         """
         from minidock.containers import lifecycle, restart, state
 
@@ -91,7 +93,7 @@ class LifeVerbs:
             spec, found = container.spec, container.state()
             if container.running() or found.status == "created":
                 continue
-            if found.stopped_by_user and spec.restart_policy != "always":
+            if found.stopped_by_user and spec.restart_policy == "unless-stopped":
                 continue
             done = found.restart_count
             if not restart.again(spec.restart_policy, spec.restart_retries, found.exit_code, done):

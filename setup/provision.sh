@@ -181,10 +181,10 @@ Wants=network-online.target
 
 [Service]
 Type=oneshot
+# The shims of the containers are part of this service: they live on when the command has ended, also when one
+# container could not start (-), and are told when the machine goes down.
 RemainAfterExit=yes
-# The containers' shims live on when the command has ended.
-KillMode=process
-ExecStart=${MINIDOCK_BIN:-/usr/local/bin}/minidock resume
+ExecStart=-${MINIDOCK_BIN:-/usr/local/bin}/minidock resume
 
 [Install]
 WantedBy=multi-user.target"

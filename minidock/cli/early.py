@@ -37,6 +37,15 @@ for _name in ("inspect", "ipaddress", "selectors", "shutil"):
     if _name not in sys.modules:
         sys.modules[_name] = _Later(_name)
 
+
+def _own_annotations(owner: type) -> dict[str, Any]:
+    """All that Python 3.13's dataclasses asks of `inspect` for every class: its ``get_annotations``."""
+    return dict(owner.__dict__.get("__annotations__") or {})  # noqa: RUF063 (it is what we stand in for)
+
+
+if isinstance(sys.modules["inspect"], _Later) and sys.version_info < (3, 14):
+    sys.modules["inspect"].get_annotations = _own_annotations  # type: ignore[attr-defined]
+
 import dataclasses  # noqa: E402 (with the stand-in in place)
 
 

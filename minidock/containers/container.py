@@ -38,6 +38,7 @@ class State:
     finished_at: str = timestamps.NEVER
     restart_count: int = 0  # starts that the restart policy made since the user's last one
     stopped_by_user: bool = False
+    boot: str = ""  # the start of the machine in which it ran: see timestamps.boot
     health: dict[str, Any] = field(default_factory=dict)  # see health.py; empty without a health check
 
 
@@ -101,8 +102,15 @@ class Container:
             return State("running", exit_code=UNKNOWN, error=str(error))  # if not, `reconcile` says so
 
     def write_state(self, state: State) -> None:
-        """Replace state.json. Not synced: after a power cut every container has ended anyway."""
-        files.write_json(self.directory / "state.json", asdict(state), sync=False, squeeze=True)
+        """Replace state.json. Synced only where a restart policy asks what it says after a power cut.
+
+        Of the others it is enough to know that they have ended.
+        """
+        try:
+            asked = self.spec.restart_policy != "no"
+        except MinidockError:  # damaged: it cannot start any more
+            asked = False
+        files.write_json(self.directory / "state.json", asdict(state), sync=asked, squeeze=True)
 
     def alive(self) -> bool:
         """Whether its shim lives."""

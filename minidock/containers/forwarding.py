@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from minidock import files
+from minidock.containers import timestamps
 from minidock.errors import MinidockError
 from minidock.kernel import syscalls
 from minidock.kernel.net import Link
@@ -95,8 +96,7 @@ def _noted(root: Path, what: str) -> dict[str, Any]:
 
 
 def _where() -> str:
-    boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-    return f"{boot} {os.readlink('/proc/thread-self/ns/net')}"
+    return f"{timestamps.boot()} {os.readlink('/proc/thread-self/ns/net')}"
 
 
 def _path(name: str) -> str:

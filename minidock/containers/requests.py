@@ -85,11 +85,23 @@ def _stop(running: Running, client: Client, request: dict[str, Any]) -> None:
     """Signal, wait, kill. The answer comes at the end; the shim sees it through if the client goes."""
     running.waiters.append(client)
     running.end_for_good()
-    running.note("kill", signal=str(request["signal"]))
-    running.signal(int(request["signal"]))
+    _ask_to_end(running, int(request["signal"]), request["timeout"])
+
+
+def shut_down(running: Running | None) -> None:
+    """The machine goes down (see shutdown.py): stop the container, which no user wanted to end."""
+    if running is not None and not running.wanted_end:
+        running.end_for_now()
+        spec = running.container.spec
+        _ask_to_end(running, signal_number(spec.stop_signal), spec.stop_timeout)
+
+
+def _ask_to_end(running: Running, number: int, timeout: float) -> None:
+    """Send a signal, and after *timeout* seconds (-1: never) the one that nobody can refuse."""
+    running.note("kill", signal=str(number))
+    running.signal(number)
     if running.state.status == life.PAUSED:
         _thaw(running)
-    timeout = request["timeout"]
     if timeout >= 0:
         running.loop.after(timeout, lambda: running.signal(SIGKILL))
 

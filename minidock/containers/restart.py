@@ -5,7 +5,7 @@
     always            whenever it ends, and after the machine starts (`minidock resume`)
     unless-stopped    the same, but not after the machine starts when a user had stopped it
 
-A user who stops or kills a container wants it to end: then no policy counts.
+A user who stops or kills a container wants it to end: then no policy counts until the machine starts again.
 
 Source: Docker Engine API v1.44, RestartPolicy; docker run, "Restart policies".
 """

@@ -35,7 +35,7 @@ class Running:
     ended: bool = False  # the first process was reaped: *pid* means nothing any more
     resting: bool = False  # it has ended, and the restart policy will start it again
     on_end: list[Callable[[], None]] = field(default_factory=list)  # what has to stop with it
-    wanted_end: bool = False  # a user stopped or killed it: no restart policy counts
+    wanted_end: bool = False  # somebody stopped or killed it: no restart policy counts
     waiters: list[Client] = field(default_factory=list)
     log_readers: list[Client] = field(default_factory=list)
     execs: dict[str, int] = field(default_factory=dict)  # id → pid of what `exec` started and still runs
@@ -51,7 +51,12 @@ class Running:
 
     def end_for_good(self) -> None:
         """A user wants it to end: no restart policy counts from now on."""
-        self.wanted_end = self.state.stopped_by_user = True
+        self.state.stopped_by_user = True
+        self.end_for_now()
+
+    def end_for_now(self) -> None:
+        """It is to end, and no restart policy counts until the machine has started again."""
+        self.wanted_end = True
         if self.resting:
             self.wake_up()
         elif not self.ended:  # one that has just ended is about to be recorded anyway

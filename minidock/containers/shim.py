@@ -29,6 +29,7 @@ from minidock.containers import (
     protocol,
     requests,
     restart,
+    shutdown,
     timestamps,
     volumes,
 )
@@ -38,7 +39,6 @@ from minidock.containers.door import Door
 from minidock.containers.loop import READ, Loop
 from minidock.containers.protocol import Order
 from minidock.containers.running import Running, write_trace
-from minidock.containers.spec import Spec
 from minidock.containers.state import Container, State, abandoned, drop_volumes, vanish
 from minidock.containers.wiring import is_network
 from minidock.errors import MinidockError
@@ -164,15 +164,16 @@ class Shim:
         if spec.auto_remove:
             self._hold_mounts(born.pid)
         state.status, state.pid, state.started_at = life.RUNNING, born.pid, timestamps.now()
+        state.boot = timestamps.boot()
         state.health = health.at_first(spec.health_check)
-        console = Console(
-            self.loop, logs.open_log(spec, container.directory / "log.json"), keep_stdin=_keeps_stdin(spec)
-        )
+        log = logs.open_log(spec, container.directory / "log.json")
+        console = Console(self.loop, log, keep_stdin=spec.open_stdin and not spec.stdin_once)
         running = Running(container, self.loop, console, made, born.pid, state, self.cables)
         if self.running is not None:  # a restart: who came meanwhile waits for the next end
             running.waiters, running.log_readers = self.running.waiters, self.running.log_readers
         if self._door is None:  # before anyone hears that it runs
             self._door = Door(self.loop, container.directory, "shim.sock", self._serve)
+            shutdown.heed(self.loop, lambda: requests.shut_down(self.running))
         container.write_state(state)
         self._note_volumes("mount")
         container.note("start")
@@ -384,7 +385,3 @@ class Shim:
 
         with contextlib.suppress(OSError), open(self.container.directory / "shim.log", "a") as file:
             traceback.print_exception(*sys.exc_info(), file=file)
-
-
-def _keeps_stdin(spec: Spec) -> bool:
-    return spec.open_stdin and not spec.stdin_once

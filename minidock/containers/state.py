@@ -246,7 +246,10 @@ def _remove_abandoned(container: Container) -> None:
 
 
 def reconcile(container: Container) -> None:
-    """Put right what a shim that was killed left behind: its container died with it (137)."""
+    """Put right what a shim that was killed left behind: its container died with it.
+
+    The exit code is 137 then, but 255 where all of the machine went down: nobody saw how it ended.
+    """
     if container.state().status not in ALIVE or container.alive():
         return
     with contextlib.suppress(NotFound), container.lock():
@@ -265,10 +268,13 @@ def bury(container: Container) -> None:
         files.remove_tree(parting)
         return
     state = container.state()
+    rebooted = state.boot not in ("", timestamps.boot())
     if state.status in ALIVE:
-        state.status, state.pid, state.exit_code = "exited", 0, state.exit_code or 137
+        code = UNKNOWN if rebooted else 137
+        state.status, state.pid, state.exit_code = "exited", 0, state.exit_code or code
         state.finished_at = timestamps.now()
-    state.error = state.error or "the shim of this container was killed"
+    if not rebooted:
+        state.error = state.error or "the shim of this container was killed"
     with contextlib.suppress(OSError):  # a full disk: the lock tells the same
         container.write_state(state)
 

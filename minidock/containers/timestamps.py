@@ -18,6 +18,12 @@ def now() -> str:
     return from_nanoseconds(time.time_ns())
 
 
+def boot() -> str:
+    """Which start of the machine this is: another id each time. Source: proc_sys_kernel(5), boot_id."""
+    with open("/proc/sys/kernel/random/boot_id") as file:
+        return file.read().strip()
+
+
 def from_nanoseconds(moment: int) -> str:
     """Nanoseconds since the epoch as text."""
     seconds, rest = divmod(moment, SECOND)

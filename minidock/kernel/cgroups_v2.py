@@ -9,6 +9,7 @@ Source: Documentation/admin-guide/cgroup-v2.rst of the kernel.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 
@@ -74,6 +75,18 @@ def _hand_down(directory: str) -> None:
                 continue
 
 
+def _let_others_finish(directory: str, controller: str) -> None:
+    """Wait until who hands *controller* down in *directory* just now has brought it to our cgroup, too.
+
+    cgroup.subtree_control names it a moment before its files are in the cgroups below. The kernel lets in
+    one writer at a time: when our write, which changes nothing, is done, so is the other's.
+    """
+    control = f"{directory}/cgroup.subtree_control"
+    with contextlib.suppress(KernelError):
+        if controller in syscalls.read_file(control).split():
+            syscalls.write_file(control, f"+{controller}")
+
+
 def _holds_processes(directory: str) -> bool:
     """Whether this cgroup may hand nothing down: it has processes, and is not the root of all.
 
@@ -132,11 +145,12 @@ def prepare(places: Places, settings: list[Setting]) -> list[Setting]:
     """What is to be written of *settings*. Raises MinidockError where a controller was not handed down."""
     ready: list[Setting] = []
     for controller, file, text in settings:
-        path = f"{places[controller]}/{file}"
+        path, above = f"{places[controller]}/{file}", os.path.dirname(places[controller])
         if not os.path.exists(path):
             if file == "memory.swap.max":
                 continue  # a kernel without swap accounting; Docker goes on, too
-            above = os.path.dirname(places[controller])
+            _let_others_finish(above, controller)
+        if not os.path.exists(path):
             raise MinidockError(
                 f"cgroup: the {controller} controller is not available in {above}, which {file} needs",
                 hint=f"See {os.path.dirname(above)}/cgroup.subtree_control: each level must hand it down.",

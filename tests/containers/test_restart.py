@@ -9,8 +9,10 @@ import time
 
 import pytest
 
+from minidock import files
 from minidock.containers import archives, cgroup, life, lifecycle, restart, timestamps
 from minidock.containers.restart import BackOff
+from minidock.containers.state import State
 from minidock.errors import InvalidInput
 
 # Fails until it has been started three times; the file is in its own layer, which stays.
@@ -181,22 +183,34 @@ def test_what_is_no_policy(text):
 
 
 def test_resume_starts_what_the_policies_want(busybox, minidock):
+    """The names say what dockerd 20.10 and 26.1 did with the same ones, killed with their machine."""
     for name, policy in (
         ("alway", "always"),
         ("unless", "unless-stopped"),
         ("stopped", "unless-stopped"),
         ("stubborn", "always"),
         ("plain", "no"),
-        ("failed", "on-failure"),
+        ("failing", "on-failure"),
+        ("failstop", "on-failure"),
+        ("frozen", "always"),
     ):
         minidock("run", "-d", "--name", name, "--restart", policy, "busybox", "sleep", "1000")
-    minidock("stop", "-t", "0", "stopped", "stubborn")
+    minidock("stop", "-t", "0", "stopped", "stubborn", "failstop")
+    minidock("pause", "frozen")
     minidock("create", "--name", "never", "--restart", "always", "busybox", "true")
+    minidock("run", "--name", "goodend", "--restart", "on-failure", "busybox", "true")
+    minidock("run", "-d", "--rm", "--name", "gone", "busybox", "sleep", "1000")
     _power_cut(busybox)
     assert minidock("ps", "-q").stdout == ""
+    ended = "exited 255 \n"
+    for name, expected in {"alway": ended, "plain": ended, "stopped": "exited 137 \n"}.items():
+        shown = minidock("inspect", "-f", "{{.State.Status}} {{.State.ExitCode}} {{.State.Error}}", name)
+        assert shown.stdout == expected, name
     started = minidock("resume").stdout.split()
-    assert sorted(started) == ["alway", "failed", "stubborn", "unless"]
+    assert sorted(started) == ["alway", "failing", "failstop", "frozen", "stubborn", "unless"]
     assert sorted(minidock("ps", "--format", "{{.Names}}").stdout.split()) == sorted(started)
+    everyone = minidock("ps", "-a", "--format", "{{.Names}}").stdout.split()
+    assert sorted({*everyone} - {*started}) == ["goodend", "never", "plain", "stopped"]
     assert minidock("resume").stdout == ""
 
 
@@ -209,7 +223,7 @@ def test_resume_does_not_begin_again_what_was_given_up(busybox, minidock, wait_f
 
 
 def _power_cut(root):
-    """Kill every shim, and with it its container: all that a power cut leaves is the files."""
+    """Kill every shim, and with it its container: a power cut leaves only files, of another boot."""
     import os
     import signal
 
@@ -225,6 +239,20 @@ def _power_cut(root):
                 if words[1] == "FLOCK" and words[5].endswith(f":{inode}"):
                     os.kill(int(words[4]), signal.SIGKILL)
             wait_for(lambda each=container: not each.alive(), what="the shim's end")
+            written = container.state()
+            written.boot = "11111111-2222-3333-4444-555555555555"
+            container.write_state(written)
+
+
+def test_what_a_restart_policy_asks_is_on_disk_at_once(box, monkeypatch):
+    """A power cut may take what nobody synced: then `resume` would not know that it ever ran."""
+    synced = []
+    monkeypatch.setattr(files, "sync_directory", lambda path: synced.append(path))
+    for policy, expected in (("no", 0), ("always", 1), ("unless-stopped", 1), ("on-failure", 1)):
+        container = box.create("true", restart_policy=policy)
+        synced.clear()
+        container.write_state(State("running"))
+        assert synced == [container.directory] * expected, policy
 
 
 def test_inspect_and_ps_show_the_policy_and_the_count(busybox, minidock):

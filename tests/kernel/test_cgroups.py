@@ -440,6 +440,25 @@ def test_many_commands_make_and_remove_the_same_parent_at_once(parent: str) -> N
     assert [outcome(child) for child in children] == [0, 0, 0, 0]
 
 
+def test_a_controller_that_another_command_hands_down_just_now_is_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Files play the kernel, which names a controller before its files are below, for some microseconds."""
+    ours = tmp_path / "ours"
+    ours.mkdir()
+    (tmp_path / "cgroup.subtree_control").write_text("memory pids")
+
+    def write(path: str, text: str) -> None:
+        assert (path, text) == (f"{tmp_path}/cgroup.subtree_control", "+pids")
+        (ours / "pids.max").touch()
+
+    monkeypatch.setattr(syscalls, "write_file", write)
+    wanted = [("pids", "pids.max", "10")]
+    assert cgroups_v2.prepare({"pids": str(ours)}, wanted) == wanted
+    with pytest.raises(MinidockError, match="the cpu controller is not available"):
+        cgroups_v2.prepare({"cpu": str(ours)}, [("cpu", "cpu.max", "10 100")])
+
+
 @pytest.mark.vm
 def test_a_limit_that_the_kernel_refuses_names_the_file(cgroup: Cgroup) -> None:
     with pytest.raises(KernelError, match=r"cpuset\.cpus.*4095"):

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from minidock.errors import InvalidInput
-from minidock.kernel import cgroups, devices
+from minidock.kernel import cgroups, devices, syscalls
 from minidock.kernel.cgroups import Cgroup
 
 
@@ -44,6 +44,9 @@ def answers(enter: Callable[[], None], scratch: Path) -> dict[str, str]:
     child = os.fork()
     if child == 0:
         try:
+            syscalls.unshare(syscalls.CLONE_NEWNS)  # the machine's own /tmp may be mounted without devices
+            syscalls.mount(None, "/", flags=syscalls.MS_REC | syscalls.MS_PRIVATE)
+            syscalls.mount("nodes", scratch, "tmpfs")
             enter()
             os.write(childs, json.dumps(_attempt(scratch)).encode())
         finally:
