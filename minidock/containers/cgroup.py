@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-from dataclasses import asdict
 from pathlib import Path
 
+from minidock import files
 from minidock.containers.spec import Spec
 from minidock.kernel import cgroups
 
@@ -13,7 +13,7 @@ from minidock.kernel import cgroups
 def create(root: Path, spec: Spec) -> cgroups.Cgroup:
     """Make the cgroup and set its limits and device rules, all before a process is in it."""
     cgroup = cgroups.Cgroup.create(spec.id, cgroups.parent_for(root))
-    cgroup.apply(**asdict(spec.limits))
+    cgroup.apply(**files.fields_of(spec.limits))
     from minidock.kernel import devices
 
     security = spec.security

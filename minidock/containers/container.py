@@ -12,7 +12,7 @@ import fcntl
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -110,7 +110,7 @@ class Container:
             asked = self.spec.restart_policy != "no"
         except MinidockError:  # damaged: it cannot start any more
             asked = False
-        files.write_json(self.directory / "state.json", asdict(state), sync=asked, squeeze=True)
+        files.write_json(self.directory / "state.json", state, sync=asked, squeeze=True)
 
     def alive(self) -> bool:
         """Whether its shim lives."""

@@ -11,7 +11,7 @@ import contextlib
 import os
 import re
 import time
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from minidock.containers.state import Container
 from minidock.errors import Conflict, NotFound
 
 KEPT = 300.0  # seconds that one which ended can still be asked about; Docker's
-_ID = re.compile(r"[0-9a-f]{64}")
+_ID = r"[0-9a-f]{64}"
 
 
 @dataclass(slots=True)
@@ -63,16 +63,16 @@ def create(container: Container, argv: list[str], **wanted: Any) -> Execution:
 def write(container: Container, execution: Execution) -> None:
     """Replace what is known. Nothing is durable: with the machine, what runs in it has ended."""
     path = container.directory / "execs" / f"{execution.id}.json"
-    files.write_json(path, asdict(execution), sync=False, squeeze=True)
+    files.write_json(path, execution, sync=False, squeeze=True)
 
 
 def find(root: Path, identifier: str) -> tuple[Container, Execution]:
     """The execution with this id, and its container. Raises NotFound."""
-    if _ID.fullmatch(identifier):
+    if re.fullmatch(_ID, identifier):
         with contextlib.suppress(FileNotFoundError):
             for name in os.listdir(root / "containers"):
                 container = Container(root, name)
-                found = read(container, identifier) if _ID.fullmatch(name) else None
+                found = read(container, identifier) if re.fullmatch(_ID, name) else None
                 if found is not None:
                     return container, found
     raise NotFound(f"No such exec instance: {identifier}")

@@ -9,7 +9,6 @@ import contextlib
 import os
 import socket
 from collections.abc import Callable, Iterator
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -47,7 +46,7 @@ def create(root: Path, spec: Spec) -> Container:
         try:
             for directory in ("upper", "work", "merged"):
                 (making / directory).mkdir(mode=0o755)
-            files.write_json(making / "config.json", spec.to_json(), sync=durable)
+            files.write_json(making / "config.json", spec, sync=durable)
             state.claim(root, spec.name, spec.id)
             os.rename(making, container.directory)
         except BaseException:
@@ -276,7 +275,7 @@ def rename(container: Container, name: str) -> None:
 
 def write_spec(container: Container) -> None:
     """Write down what the container is asked to be, as it is now. The caller holds its lock."""
-    files.write_json(container.directory / "config.json", container.spec.to_json())
+    files.write_json(container.directory / "config.json", container.spec)
 
 
 def update(container: Container, changes: dict[str, Any], restart: tuple[str, int] | None = None) -> None:
@@ -304,7 +303,7 @@ def update(container: Container, changes: dict[str, Any], restart: tuple[str, in
             setattr(spec.limits, name, value)
         checks.limits(spec.limits)
         if container.running():
-            line.ask(container, "exec", op="update", limits=asdict(spec.limits))
+            line.ask(container, "exec", op="update", limits=files.fields_of(spec.limits))
         write_spec(container)
     container.note("update")
 

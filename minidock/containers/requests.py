@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict
 from typing import Any
 
+from minidock import files
 from minidock.containers import exec as exec_
 from minidock.containers import life
 from minidock.containers.checks import signal_number
@@ -152,7 +152,7 @@ def _update(running: Running, client: Client, request: dict[str, Any]) -> None:
         if not running.resting:
             running.cgroup.apply(**request["limits"])
     except MinidockError:
-        running.cgroup.apply(**asdict(running.container.spec.limits))
+        running.cgroup.apply(**files.fields_of(running.container.spec.limits))
         raise
     running.container.forget_spec()  # the caller writes it: our next start follows it, too
     client.finish(done=True)

@@ -18,9 +18,9 @@ import json
 import os
 import socket
 import sys
-from dataclasses import asdict
 from pathlib import Path
 
+from minidock import files
 from minidock.containers.protocol import Order
 from minidock.containers.state import Container
 from minidock.errors import MinidockError
@@ -45,7 +45,7 @@ _guard = _thread.allocate_lock()  # what threading.Lock is
 
 def start_shim(container: Container, order: Order) -> socket.socket:
     """Start the shim of *container*; returns the connection on which it reports and serves its starter."""
-    request = {"root": str(container.root), "id": container.id, **asdict(order)}
+    request = {"root": str(container.root), "id": container.id, **files.fields_of(order)}
     message = json.dumps(request).encode()
     for _ in range(TRIES):
         ours, theirs = socket.socketpair()

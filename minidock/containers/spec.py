@@ -6,7 +6,7 @@ the same container again. What changes while it lives stands in ``state.json`` (
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -156,10 +156,6 @@ class Spec:
         # An absolute path replaces what stands before it: a build's own layers are elsewhere.
         names = (name.removeprefix("sha256:") for name in reversed(self.layers))
         return list(dict.fromkeys(root / "layers" / name for name in names))
-
-    def to_json(self) -> dict[str, Any]:
-        """The value for ``config.json``."""
-        return asdict(self)
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> Spec:

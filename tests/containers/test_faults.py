@@ -126,7 +126,7 @@ def test_a_missing_layer_is_named(box):
     container.spec.layers = ["sha256:" + "c" * 64]
     from minidock import files
 
-    files.write_json(container.directory / "config.json", container.spec.to_json())
+    files.write_json(container.directory / "config.json", container.spec)
     with pytest.raises(MinidockError, match="the layer sha256:cccc"):
         lifecycle.start(state.find(box.root, container.id))
 
