@@ -132,9 +132,9 @@ $first
 import sys
 
 sys.path += ["$repository", "$venv/lib/python$(python_version)/site-packages"]
-from minidock.cli.main import main
+from minidock.__main__ import main
 
-sys.exit(main())
+main()
 END
 }
 

@@ -283,11 +283,11 @@ def test_killed_spawners(storm):
 
 MORTAL = """
 import os, sys
-from minidock.containers import spawner
+from minidock.containers import spawner, waiting
 from minidock.engine import Engine
 
 spawner._PROGRAM = spawner._PROGRAM.replace("spawner.serve", sys.argv[2] + "spawner.serve")
-spawner._may_fork = lambda: False
+waiting._may_fork = lambda: False
 engine = Engine(sys.argv[1])
 engine.start(engine.create("busybox", ["echo", "once"], name="single").id)
 """
@@ -300,11 +300,11 @@ def deserted(door, asked=[]):
 spawner._deserted = deserted
 """,
     "a shim that has heard of its container and not begun": """
-def receive(door, receive=spawner._receive):
+def receive(door, receive=waiting._receive):
     request = receive(door)
-    with spawner.os.fdopen(spawner.os.open(request[0].root / "died", 0o102)) as mark:
-        return request if mark.read() else spawner.os._exit(9 * spawner.os.write(mark.fileno(), b"!"))
-spawner._receive = receive
+    with waiting.os.fdopen(waiting.os.open(request[0].root / "died", 0o102)) as mark:
+        return request if mark.read() else waiting.os._exit(9 * waiting.os.write(mark.fileno(), b"!"))
+waiting._receive = receive
 """,
 }
 

@@ -57,13 +57,15 @@ def forget_helpers() -> None:
 
     They would wait there, with the namespace, until the whole run ends: one more for every test.
     """
-    spawner = sys.modules.get("minidock.containers.spawner")
-    if spawner is not None:
-        for kept in (spawner._prepared, spawner._warm):
+    for name, helpers in (("waiting", "_prepared"), ("spawner", "_warm")):
+        module = sys.modules.get(f"minidock.containers.{name}")
+        if module is not None:
+            kept = getattr(module, helpers)
             for connection in kept.values():
                 connection.close()
             kept.clear()
-        spawner.reap()
+    if "minidock.containers.waiting" in sys.modules:
+        sys.modules["minidock.containers.waiting"].reap()
 
 
 def start_registry(
@@ -113,8 +115,8 @@ def cli_command() -> list[str]:
     launcher = REPOSITORY / ".venv/bin/minidock"
     if launcher.exists():
         return [str(launcher)]
-    code = f"import sys; sys.path.insert(0, {str(REPOSITORY)!r}); from minidock.cli import main"
-    return [sys.executable, "-I", "-c", f"{code}; sys.exit(main.main())"]
+    code = f"import sys; sys.path.insert(0, {str(REPOSITORY)!r}); from minidock.__main__ import main"
+    return [sys.executable, "-I", "-c", f"{code}; main()"]
 
 
 def compose_v2() -> list[str] | None:

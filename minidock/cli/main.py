@@ -1,6 +1,7 @@
 """``minidock``: finds the verb, imports the one module that knows it, and turns errors into lines.
 
 Starting a container should cost milliseconds, so nothing is imported here that `run` does not need.
+The process begins in ``minidock/__main__.py``.
 """
 
 from __future__ import annotations
@@ -9,7 +10,6 @@ import os
 import sys
 from collections.abc import Sequence
 
-import minidock.cli.early  # noqa: F401 (first: it makes the others cheap)
 from minidock.cli import flags, verbs
 from minidock.cli.context import Context, report, say, width
 from minidock.cli.flags import Command, UsageError
@@ -45,10 +45,6 @@ def command_line(words: Sequence[str]) -> int:
             return _print_overview("")
         if rest[0] in verbs.GROUPS and rest[1:2] in ([], ["--help"], ["-h"]):
             return _print_overview(rest[0])
-        if "run" in rest[:2]:
-            from minidock import headstart
-
-            headstart.begin()
         command, arguments = verbs.find(*rest)
         failure = command.failure
         return _run(Context(values), command, arguments)
@@ -114,7 +110,3 @@ def _run(context: Context, command: Command, words: Sequence[str]) -> int:
     except UsageError as error:
         error.hint = error.hint or f"See 'minidock {verb} --help'."
         raise
-
-
-if __name__ == "__main__":
-    main()

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from minidock import files
-from minidock.containers import checks, life, line, names, protocol, spawner, state, volumes
+from minidock.containers import checks, life, line, names, protocol, spawner, state, volumes, waiting
 from minidock.containers.line import wait as wait  # a verb like those below
 from minidock.containers.protocol import Order
 from minidock.containers.spec import Spec
@@ -84,13 +84,13 @@ def start(container: Container, attach: Streams | None = None) -> int | None:
 
 def _start_shim(container: Container, order: Order) -> tuple[socket.socket, protocol.Frames]:
     """Have the shim start the container: the one that waits in the lobby, or a new one."""
-    waiting = line.start_waiting(container, order)
-    for connection in (waiting, None) if waiting is not None else (None,):
+    woken = line.start_waiting(container, order)
+    for connection in (woken, None) if woken is not None else (None,):
         connection = connection or spawner.start_shim(container, order)
         try:
             frames = protocol.Frames()
             answer = protocol.answer(connection, frames)
-            spawner.reap()
+            waiting.reap()
         except BaseException:
             connection.close()
             raise

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from minidock import files
-from minidock.containers import life, lobby, protocol, spawner, state, timestamps
+from minidock.containers import life, lobby, protocol, spawner, state, timestamps, waiting
 from minidock.containers.container import no_such_container
 from minidock.containers.protocol import Order
 from minidock.containers.state import Container
@@ -82,7 +82,7 @@ def _open_lobby(container: Container) -> socket.socket | None:
     with spawner.start_shim(container, Order({}, lobby=True)) as door:
         if protocol.answer(door) is None:
             return None
-    spawner.reap()
+    waiting.reap()
     return protocol.connect(container.directory, lobby.SOCKET)
 
 

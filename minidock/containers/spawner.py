@@ -1,14 +1,9 @@
-"""Starting shims: by a fork where that is safe, else through a warm helper process.
+"""Starting shims: by a fork where that is safe (waiting.py), else through a warm helper process.
 
 A process with threads must not fork a container (its child would hold locks that no thread will ever
 release), and a big one should not (each shim would keep a copy of its memory). A Jupyter kernel is both.
 For those a *spawner* runs beside: a small Python process with one thread, everything imported, that keeps
 one shim forked and waiting. It ends when its starter does.
-
-The command is small and has one thread. It forks its shim-to-be early (:func:`prepare`): while the one
-process reads the image and writes the container's files, the other imports what a shim needs.
-
-Either way a shim waits at a *door*, a socket, for the request that says which container is its own.
 """
 
 from __future__ import annotations
@@ -18,16 +13,14 @@ import json
 import os
 import socket
 import sys
-from pathlib import Path
 
 from minidock import files
+from minidock.containers import waiting
 from minidock.containers.protocol import Order
 from minidock.containers.state import Container
 from minidock.errors import MinidockError
 
 TRIES = 5  # in a row that a process which is to start a shim may be killed
-_SMALL = 48 << 20  # bytes of memory up to which a fork is cheap
-_LONGEST = 65536  # bytes of a request
 
 _PROGRAM = """
 import json, sys
@@ -36,10 +29,7 @@ from minidock.containers import spawner
 spawner.serve(0)
 """
 
-Namespaces = tuple[int, ...]  # the process and namespaces that a shim would be started from
-_prepared: dict[Namespaces, socket.socket] = {}
-_warm: dict[Namespaces, socket.socket] = {}
-_forked: list[int] = []
+_warm: dict[waiting.Namespaces, socket.socket] = {}
 _guard = _thread.allocate_lock()  # what threading.Lock is
 
 
@@ -61,84 +51,20 @@ def start_shim(container: Container, order: Order) -> socket.socket:
 
 def _ask(message: bytes, connection: socket.socket) -> None:
     """Hand the request to the next shim that waits, ours or the spawner's."""
-    prepare()
-    here = _here()
-    prepared = _prepared.pop(here, None)
-    door = prepared or _spawner(here)
+    waiting.prepare()
+    prepared = waiting.take()
+    door = prepared or _spawner()
     try:
         socket.send_fds(door, [message], [connection.fileno()])
     except OSError:  # all at this door were killed: the next try makes others
-        _warm.pop(here, None)
+        _warm.pop(waiting.here(), None)
         door.close()
     if prepared is not None:
         prepared.close()
 
 
-def _here() -> Namespaces:
-    return (os.getpid(), *(os.stat(f"/proc/thread-self/ns/{kind}").st_ino for kind in ("net", "mnt")))
-
-
-# --- by a fork -----------------------------------------------------------------------------------
-
-
-def prepare() -> None:
-    """Fork the next shim now, if this process may: it gets ready while we find out what it is to run."""
-    if _here() in _prepared or not _may_fork():
-        return
-    reap()
-    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    pid = os.fork()
-    if pid == 0:
-        try:
-            ours.close()
-            _wait_at(theirs)
-        finally:
-            os._exit(0)
-    theirs.close()
-    _prepared[_here()] = ours
-    _forked.append(pid)
-
-
-def _may_fork() -> bool:
-    if len(os.listdir("/proc/self/task")) > 1:
-        return False
-    with open("/proc/self/statm") as file:
-        resident = int(file.read().split()[1]) * os.sysconf("SC_PAGESIZE")
-    return resident <= _SMALL
-
-
-def _wait_at(door: socket.socket) -> None:
-    """Fork once more, and be the shim of the container that the request at *door* names.
-
-    The shim belongs to nobody, so that nobody has to wait for it.
-    """
-    os.setsid()
-    if os.fork() == 0:
-        from minidock.containers import shim
-
-        shim.get_ready()
-        request = _receive(door)
-        if request is not None:
-            request[2].send(b"!")
-            door.close()
-            shim.run(*request)
-
-
-def reap() -> None:
-    """Bury the processes between us and the shims, those that have ended."""
-    for pid in tuple(_forked):
-        try:
-            if os.waitpid(pid, os.WNOHANG)[0] == 0:
-                continue
-        except ChildProcessError:  # somebody else's wait got it
-            pass
-        _forked.remove(pid)
-
-
-# --- through a warm spawner ----------------------------------------------------------------------
-
-
-def _spawner(here: Namespaces) -> socket.socket:
+def _spawner() -> socket.socket:
+    here = waiting.here()
     if here not in _warm:
         import subprocess
 
@@ -170,7 +96,9 @@ def serve(descriptor: int) -> None:
         pid = os.fork()
         if pid == 0:
             try:
-                _wait_at(door)
+                os.setsid()
+                if os.fork() == 0:
+                    waiting.wait_at(door)
             finally:
                 os._exit(0)
         os.close(theirs)
@@ -184,14 +112,3 @@ def _deserted(door: socket.socket) -> bool:
         return not door.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
     except BlockingIOError:
         return False
-
-
-def _receive(door: socket.socket) -> tuple[Container, Order, socket.socket] | None:
-    message, descriptors, _, _ = socket.recv_fds(door, _LONGEST, 1)
-    if not message or not descriptors:
-        return None
-    request = json.loads(message)
-    size = tuple(request["size"]) if request["size"] else None
-    container = Container(Path(request["root"]), request["id"])
-    order = Order(request["attach"], size, request["lobby"])
-    return container, order, socket.socket(fileno=descriptors[0])
