@@ -8,8 +8,6 @@ from __future__ import annotations
 import ctypes
 import os
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any, NoReturn
 
 from minidock import trace
@@ -64,14 +62,24 @@ def address(memory: Any) -> int:
     return ctypes.addressof(memory)
 
 
-@contextmanager
-def request(operation: str, **arguments: Any) -> Iterator[trace.Step]:
+def request(operation: str, **arguments: Any) -> Request:
     """Record one request; an OSError inside becomes a KernelError with its cause."""
-    with trace.step(operation, **arguments) as taken:
+    return Request(operation, arguments)
+
+
+class Request(trace.Taking):
+    """A request to the kernel while it is made."""
+
+    __slots__ = ()
+
+    def __exit__(self, kind: type | None, error: BaseException | None, traceback: object) -> None:
+        if not isinstance(error, OSError):
+            return super().__exit__(kind, error, traceback)
         try:
-            yield taken
-        except OSError as error:
-            raise_for(operation, arguments, error.errno or 0)
+            raise_for(self.step.operation, self.step.arguments, error.errno or 0)
+        except KernelError as refused:
+            super().__exit__(KernelError, refused, traceback)
+            raise
 
 
 def raise_for(operation: str, arguments: dict[str, Any], errno: int) -> NoReturn:
