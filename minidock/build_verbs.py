@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any
 
 from minidock.containers import state
 from minidock.errors import InvalidInput
@@ -14,6 +14,8 @@ from minidock.images.image import Image
 from minidock.network_verbs import NetworkVerbs
 
 if TYPE_CHECKING:
+    from typing import IO, BinaryIO
+
     from minidock.build.events import Event as BuildEvent
     from minidock.containers.spec import Limits
     from minidock.images.store import Store

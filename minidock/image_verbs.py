@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
 from minidock import events
 from minidock.config import Config
@@ -14,6 +14,8 @@ from minidock.images.image import Image
 from minidock.images.store import Store, Use
 
 if TYPE_CHECKING:
+    from typing import IO
+
     from minidock.images.removal import Removed
     from minidock.images.search import Results
     from minidock.images.sources import Offer

@@ -15,7 +15,7 @@ from minidock.errors import InvalidInput
 
 PROPAGATIONS = ("private", "rprivate", "slave", "rslave", "shared", "rshared")
 RECURSIVE = ("enabled", "disabled", "writable", "readonly")
-_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]+")
+_NAME = r"[a-zA-Z0-9][a-zA-Z0-9_.-]+"
 # The modes of -v by kind: of each kind one word at most.
 _MODES = (
     ("ro", "rw"),
@@ -31,7 +31,7 @@ def check_volume_name(name: str) -> str:
     """*name* itself. Raises InvalidInput for what Docker's local driver refuses."""
     if len(name) == 1:
         raise InvalidInput("volume name is too short, names should be at least two alphanumeric characters")
-    if not _NAME.fullmatch(name):
+    if not re.fullmatch(_NAME, name):
         raise InvalidInput(
             f'"{name}" includes invalid characters for a local volume name, '
             'only "[a-zA-Z0-9][a-zA-Z0-9_.-]" are allowed',

@@ -16,7 +16,7 @@ from minidock.errors import InvalidInput
 Options = dict[str, Any]
 Find = Callable[[str], str]
 _PROTOCOLS = ("tcp", "udp", "sctp")
-_MAC = re.compile(r"[0-9a-fA-F]{2}(:[0-9a-fA-F]{2}){5}")
+_MAC = r"[0-9a-fA-F]{2}(:[0-9a-fA-F]{2}){5}"
 
 
 def mode(options: Options, find_container: Find, find_network: Find) -> str:
@@ -208,7 +208,7 @@ def link(text: str, network: str, find_container: Find) -> str:
 
 
 def _mac(text: str) -> str:
-    if not _MAC.fullmatch(text):
+    if not re.fullmatch(_MAC, text):
         raise InvalidInput(f"{text} is not a valid mac address", hint="Six pairs: 92:d0:c6:0a:29:33.")
     return text.lower()
 

@@ -13,8 +13,9 @@ from typing import Any
 
 from minidock.errors import InvalidInput
 
-_SIZE = re.compile(r"(\d+(?:\.\d+)?) ?([kmgtp])?(?:i?b)?", re.IGNORECASE)
-_DURATION = re.compile(r"(\d+\.?\d*|\.\d+)(ns|us|µs|ms|s|m|h)")
+# Patterns are compiled where they are first used (`re` keeps them): most commands use none of them.
+_SIZE = r"(\d+(?:\.\d+)?) ?([kmgtp])?(?:i?b)?"
+_DURATION = r"(\d+\.?\d*|\.\d+)(ns|us|µs|ms|s|m|h)"
 _SECONDS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
 _ULIMITS = "core cpu data fsize locks memlock msgqueue nice nofile nproc rss rtprio rttime sigpending stack"
 
@@ -26,7 +27,7 @@ def parsed(value: Any, parse: Callable[[str], Any]) -> Any:
 
 def size(text: str) -> int:
     """``"64m"`` → 67108864 bytes: binary units, as ``--memory`` reads them."""
-    found = _SIZE.fullmatch(text)
+    found = re.fullmatch(_SIZE, text, re.IGNORECASE)
     if not found:
         raise InvalidInput(f"invalid size: '{text}'", hint="Write bytes, or a number with k, m or g: 64m.")
     power = "kmgtp".index(found[2].lower()) + 1 if found[2] else 0
@@ -68,7 +69,7 @@ def duration(text: str) -> float:
     sign, rest = (-1.0, text[1:]) if text.startswith("-") else (1.0, text)
     if rest == "0":
         return 0.0
-    parts = _DURATION.findall(rest)
+    parts = re.findall(_DURATION, rest)
     if not parts or "".join(number + unit for number, unit in parts) != rest:
         raise InvalidInput(f'invalid duration "{text}"', hint="Write 300ms, 90s, 1m30s or 2h.")
     return sign * sum(float(number) * _SECONDS[unit] for number, unit in parts)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
 from minidock import events, files
 from minidock.containers import state
@@ -13,6 +13,8 @@ from minidock.containers.state import Container
 from minidock.errors import Conflict, MinidockError, NotFound
 
 if TYPE_CHECKING:
+    from typing import IO
+
     from minidock.containers.archives import Blocks, Files, PathStat, Write
     from minidock.containers.volumes import Volume
     from minidock.kernel.overlay import Change

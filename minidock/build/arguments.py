@@ -18,6 +18,7 @@ Source: Dockerfile reference, "Format".
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 
 from minidock.build import dockerfile
@@ -69,7 +70,7 @@ def _text(rest: str, keyword: str, escape: str) -> Arguments:
 
 
 def _plain_words(rest: str, keyword: str, escape: str) -> Arguments:
-    return tuple(SPACES.split(rest)), False
+    return tuple(re.split(SPACES, rest)), False
 
 
 def _list_or_text(rest: str, keyword: str, escape: str) -> Arguments:
@@ -92,7 +93,7 @@ def _pairs(rest: str, keyword: str, escape: str) -> Arguments:
     if not pairs:
         return (), False
     if "=" not in pairs[0]:
-        name, *value = SPACES.split(rest, maxsplit=1)
+        name, *value = re.split(SPACES, rest, maxsplit=1)
         if not value:
             raise SyntaxProblem(
                 f"{keyword.upper()} must have two arguments", hint=f"Write {keyword.upper()} {name}=value."

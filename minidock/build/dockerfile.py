@@ -20,7 +20,7 @@ from minidock.build.words import expand
 
 __all__ = ["SPACES", "exec_form", "expand", "next_instruction", "program", "take_apart", "what_runs"]
 
-SPACES = re.compile(r"[\t\v\f\r ]+")
+SPACES = r"[\t\v\f\r ]+"
 _NOT_STRINGS = "when using JSON array syntax, arrays must be comprised of strings only"
 
 
@@ -68,7 +68,7 @@ def take_apart(text: str, escape: str = "\\") -> tuple[str, tuple[str, ...], str
 
     Quotes and the escape character work in flags as in a shell, and are gone afterwards.
     """
-    keyword, *behind = SPACES.split(text.strip(), maxsplit=1)
+    keyword, *behind = re.split(SPACES, text.strip(), maxsplit=1)
     rest = behind[0] if behind else ""
     flags: list[str] = []
     at = 0

@@ -155,10 +155,8 @@ def find(verb: str, *words: str) -> tuple[Command, list[str]]:
 
 def load(key: str) -> Command:
     """Import the module of ``images`` or ``image prune`` and return its command."""
-    import importlib
-
     module = VERBS.get(key) or GROUP_VERBS[key]
-    command: Command = importlib.import_module(f"minidock.cli.{module}").COMMANDS[key]
+    command: Command = __import__(f"minidock.cli.{module}", fromlist=["COMMANDS"]).COMMANDS[key]
     return command
 
 

@@ -7,11 +7,11 @@ keep us from showing its output, and the other way round.
 
 from __future__ import annotations
 
+import _signal as signal  # type: ignore[import-not-found]  # without the enums, which cost time
 import contextlib
 import json
 import os
 import select
-import signal
 import socket
 from collections import deque
 from collections.abc import Iterator

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _signal  # type: ignore[import-not-found]  # without the enums of `signal`, which cost time
 import os
 
 from minidock.containers import names
@@ -97,14 +98,12 @@ def limits(limits: Limits) -> None:
 
 def signal_number(text: str) -> int:
     """``SIGTERM``, ``term`` or ``15`` → 15. Raises InvalidInput."""
-    import signal
-
-    if text.isdigit() and 0 < int(text) < signal.NSIG:
+    if text.isdigit() and 0 < int(text) < _signal.NSIG:
         return int(text)
     name = text.upper() if text.upper().startswith("SIG") else f"SIG{text.upper()}"
     if name.startswith("SIGRTMIN+") and name[9:].isdigit():
-        return int(signal.SIGRTMIN) + int(name[9:])
-    number = getattr(signal, name, None)
-    if isinstance(number, signal.Signals):
-        return int(number)
+        return int(_signal.SIGRTMIN) + int(name[9:])
+    number = getattr(_signal, name, None)
+    if isinstance(number, int) and not name.startswith("SIG_"):  # SIG_BLOCK is none
+        return number
     raise InvalidInput(f"invalid signal: {text}")

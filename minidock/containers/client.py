@@ -6,11 +6,16 @@ import json
 import socket
 from collections import deque
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from minidock.containers import protocol
 from minidock.containers.loop import HANGUP, READ, WRITE, Loop, buffer, view
 from minidock.errors import InvalidInput
+
+if TYPE_CHECKING:
+    from typing import Protocol
+else:
+    Protocol = object  # a start does not wait for the real one
 
 
 class Counterpart(Protocol):

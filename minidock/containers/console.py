@@ -13,11 +13,16 @@ import fcntl
 import os
 from collections import deque
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from minidock.containers import terminal
 from minidock.containers.client import Client
 from minidock.containers.loop import BACKLOG, HANGUP, READ, WRITE, Loop, buffer, view
+
+if TYPE_CHECKING:
+    from typing import Protocol
+else:
+    Protocol = object  # a start does not wait for the real one
 
 _PIPE_SIZE = 1 << 20
 _LAST_GASP = (

@@ -12,18 +12,20 @@ The guests' side is in line.py.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from minidock.containers.client import Client
-from minidock.containers.loop import Loop
 from minidock.containers.protocol import Order
 from minidock.containers.state import Container
 from minidock.errors import InvalidInput
 
+if TYPE_CHECKING:
+    from minidock.containers.client import Client
+    from minidock.containers.loop import Loop
+
+    Guest = tuple[Client, dict[str, Any]]
+
 SOCKET = "lobby.sock"
 _PATIENCE = 30.0  # seconds that an empty lobby stays open for its first guest
-
-Guest = tuple[Client, dict[str, Any]]
 
 
 class Lobby:

@@ -237,10 +237,10 @@ def _set_propagation(tree: int, wanted: str) -> None:
 def _mount_filesystem(target: int, taken: Taken) -> None:
     """Mount a volume's device where the container wants it: here, and nowhere else on the machine."""
     assert taken.filesystem and taken.volume
-    device, fstype, flags, data = taken.filesystem
-    flags |= syscalls.MS_RDONLY if taken.mount.read_only else 0
+    wanted = taken.filesystem
+    flags = wanted.flags | (syscalls.MS_RDONLY if taken.mount.read_only else 0)
     try:
-        syscalls.mount(device, f"/proc/self/fd/{target}", fstype, flags, data)
+        syscalls.mount(wanted.device, f"/proc/self/fd/{target}", wanted.fstype, flags, wanted.data)
     except KernelError as error:
         raise volume_driver.refused(taken.volume, error) from None
 

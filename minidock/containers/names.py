@@ -29,7 +29,7 @@ tern tide trout tugboat turtle walrus whale willow wren yawl
 """.split()  # noqa: SIM905
 # fmt: on
 
-_ALLOWED = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]+")
+_ALLOWED = r"[a-zA-Z0-9][a-zA-Z0-9_.-]+"
 
 
 def generate(taken: Callable[[str], bool]) -> str:
@@ -48,7 +48,7 @@ def generate(taken: Callable[[str], bool]) -> str:
 def check(name: str) -> str:
     """*name* itself, without Docker's leading slash. Raises InvalidInput for what Docker refuses."""
     name = name.removeprefix("/")
-    if not _ALLOWED.fullmatch(name):
+    if not re.fullmatch(_ALLOWED, name):
         raise InvalidInput(
             f"Invalid container name ({name}), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed",
             hint="At least two characters; start with a letter or a digit.",

@@ -26,7 +26,7 @@ from minidock.errors import Conflict, InvalidInput, MinidockError, NotFound
 
 MAKING = ".making"  # the directory of a container that has no name yet
 _PARTING = ".removing-"  # begins the name of a container's directory while it is being deleted
-_ID = re.compile(r"[0-9a-f]{64}")
+_ID = r"[0-9a-f]{64}"
 
 
 # --- finding -------------------------------------------------------------------------------------
@@ -46,7 +46,7 @@ def containers(root: Path, on_damage: Callable[[MinidockError], None] | None = N
         if name.startswith(_PARTING):
             _finish_removal(root, root / "containers" / name)
         container = Container(root, name)
-        if _ID.fullmatch(name) and container.exists():
+        if re.fullmatch(_ID, name) and container.exists():
             with contextlib.suppress(NotFound):  # removed between the listing and now
                 reconcile(container)
                 try:
@@ -67,7 +67,7 @@ def find(root: Path, text: str) -> Container:
     """
     text = text.removeprefix("/")
     container = None
-    if _ID.fullmatch(text):
+    if re.fullmatch(_ID, text):
         container = Container(root, text)
     elif text and "/" not in text and not text.startswith("."):
         container = named(root, text)
@@ -96,7 +96,7 @@ def _by_prefix(root: Path, prefix: str) -> Container | None:
         names = os.listdir(root / "containers")
     except FileNotFoundError:
         return None
-    fitting = [name for name in names if name.startswith(prefix) and _ID.fullmatch(name)]
+    fitting = [name for name in names if name.startswith(prefix) and re.fullmatch(_ID, name)]
     if len(fitting) > 1:
         raise InvalidInput(
             f"Multiple IDs found with provided prefix: {prefix}", hint="Give more digits, or the name."

@@ -10,7 +10,7 @@ therefore a fresh one in every container.)
 from __future__ import annotations
 
 import os
-from typing import NamedTuple
+from dataclasses import dataclass
 
 from minidock.containers.volumes import Volume
 from minidock.errors import KernelError, MinidockError
@@ -39,7 +39,8 @@ _ATTRIBUTES = (  # of a bind: mount_setattr has its own numbers
 )
 
 
-class Filesystem(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Filesystem:
     """The arguments of mount(2) for a volume."""
 
     device: str

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from minidock import events, files
 from minidock.containers import timestamps
@@ -45,7 +45,8 @@ class Volume:
         return ANONYMOUS in self.labels
 
 
-class Use(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Use:
     """A container (its id and name) that has a volume mounted, or will have when it starts."""
 
     id: str

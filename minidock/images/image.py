@@ -11,7 +11,6 @@ Source: OCI image specification (manifest.md, config.md, image-index.md); Docker
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from dataclasses import dataclass, field
@@ -19,6 +18,11 @@ from pathlib import Path
 from typing import Any
 
 from minidock.errors import MinidockError
+
+try:  # OpenSSL's, in hashlib, is faster, but takes longer to load than a document takes to hash.
+    from _sha2 import sha256  # type: ignore[import-not-found]
+except ImportError:  # before Python 3.12
+    from _sha256 import sha256  # type: ignore[import-not-found]
 
 OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 OCI_INDEX = "application/vnd.oci.image.index.v1+json"
@@ -130,7 +134,8 @@ def short(digest: str) -> str:
 
 
 def digest_of(data: bytes) -> str:
-    return "sha256:" + hashlib.sha256(data).hexdigest()
+    """The digest of a document."""
+    return f"sha256:{sha256(data).hexdigest()}"
 
 
 def parse_document(data: bytes, where: str) -> dict[str, Any]:

@@ -13,7 +13,6 @@ Source: OCI image specification, image-layout.md.
 from __future__ import annotations
 
 import errno
-import hashlib
 import json
 import os
 from dataclasses import dataclass
@@ -104,12 +103,14 @@ class Layout:
         """A manifest or config, checked against its digest. Raises NotFound, MinidockError when damaged."""
         with self.open_blob(digest) as file:
             data = file.read(DOCUMENT_LIMIT + 1)
-        if len(data) > DOCUMENT_LIMIT or hashlib.sha256(data).hexdigest() != digest.removeprefix("sha256:"):
+        if len(data) > DOCUMENT_LIMIT or digest_of(data) != digest:
             raise damaged(self.blob_path(digest))
         return data
 
     def verify(self, digest: str) -> None:
         """Raise MinidockError, which names the file, unless the blob's content matches its digest."""
+        import hashlib
+
         with self.open_blob(digest) as file:
             found = hashlib.file_digest(file, "sha256").hexdigest()
         if found != digest.removeprefix("sha256:"):

@@ -28,7 +28,6 @@ _PATH_WORD = r"[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*"
 _PATH = rf"{_PATH_WORD}(?:/{_PATH_WORD})*"
 _TAG = r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}"
 _DIGEST = r"[A-Za-z][A-Za-z0-9]*(?:[-_+.][A-Za-z][A-Za-z0-9]*)*:[0-9a-fA-F]{32,}"
-_HEX_64 = r"[0-9a-f]{64}"
 
 PATH_LIMIT = 255  # characters
 
@@ -79,7 +78,7 @@ def parse(text: str) -> Reference:
     Raises InvalidInput in Docker's words: malformed, upper case in the path, path over 255 characters,
     unknown digest algorithm, or 64 hexadecimal digits (that is an image id, not a name).
     """
-    if re.fullmatch(_HEX_64, text):
+    if _is_hexadecimal(text) and len(text) == 64:
         raise InvalidInput(f"invalid repository name ({text}), cannot specify 64-byte hexadecimal strings")
     domain, rest = distribution.split_domain(text)
     path, tag, digest = distribution.split_suffix(rest)
@@ -87,7 +86,7 @@ def parse(text: str) -> Reference:
         raise InvalidInput(f"invalid reference format: repository name ({path}) must be lowercase")
     # fullmatch on each part: a newline or a stray "@" must not slip through into paths and URLs.
     well_formed = (
-        re.fullmatch(_DOMAIN, domain)
+        (domain == DEFAULT_DOMAIN or re.fullmatch(_DOMAIN, domain))
         and re.fullmatch(_PATH, path)
         and (tag is None or re.fullmatch(_TAG, tag))
         and (digest is None or re.fullmatch(_DIGEST, digest))
@@ -108,5 +107,9 @@ def check_digest(digest: str) -> None:
         raise InvalidInput("unsupported digest algorithm")
     if len(hexadecimal) != 64:
         raise InvalidInput("invalid checksum digest length")
-    if not re.fullmatch(_HEX_64, hexadecimal):
+    if not _is_hexadecimal(hexadecimal):
         raise InvalidInput("invalid checksum digest format")
+
+
+def _is_hexadecimal(text: str) -> bool:
+    return not text.strip("0123456789abcdef")

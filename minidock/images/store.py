@@ -17,13 +17,16 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from io import BufferedReader
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from minidock.errors import InvalidInput, MinidockError, NotFound
 from minidock.images import reference
 from minidock.images.home import Home
 from minidock.images.image import Image, Layer, short
 from minidock.images.layout import Entry
-from minidock.images.transaction import LayerTree, Transaction, with_names
+
+if TYPE_CHECKING:
+    from minidock.images.transaction import LayerTree, Transaction
 
 _DISK_TROUBLE = {
     errno.ENOSPC: "no space left on the disk",
@@ -162,6 +165,8 @@ class Store(Home):
         parsed = reference.parse(target)
         if parsed.digest:
             raise InvalidInput(f"{target}: refusing to create a tag with a digest reference")
+        from minidock.images.transaction import with_names
+
         with self.lock():
             entries = self.layout.entries()
             image = self.resolve(source)
@@ -180,6 +185,8 @@ class Store(Home):
             with new.layer(diff_id) as tree: tree.size = apply_layer(..., tree.path, ...)
             new.put_image(manifest, media_type, ["docker.io/library/busybox:latest"])
         """
+        from minidock.images.transaction import Transaction
+
         new = Transaction(self)
         try:
             yield new

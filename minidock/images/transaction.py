@@ -16,14 +16,13 @@ pull) may call :meth:`Transaction.blob` and :meth:`Transaction.layer` too.
 from __future__ import annotations
 
 import fcntl
-import hashlib
 import json
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any
 
 from minidock import files
 from minidock.errors import MinidockError
@@ -31,6 +30,9 @@ from minidock.images import manifest, reference
 from minidock.images.home import Home
 from minidock.images.image import OCI_CONFIG, OCI_MANIFEST, Layer, digest_of
 from minidock.images.layout import Entry, is_taken
+
+if TYPE_CHECKING:
+    from typing import BinaryIO
 
 
 @dataclass(slots=True)
@@ -45,6 +47,8 @@ class BlobWriter:
     """Collects a blob, hashing as it goes. *path* is its temporary file."""
 
     def __init__(self, file: BinaryIO, path: Path) -> None:
+        import hashlib
+
         self.path = path
         self.size = 0
         self._file = file

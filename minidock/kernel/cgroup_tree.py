@@ -5,10 +5,15 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from functools import cache
-from typing import TypedDict
+from typing import TYPE_CHECKING
 
 from minidock.errors import InvalidInput, MinidockError
 from minidock.kernel import syscalls
+
+if TYPE_CHECKING:
+    from typing import TypedDict
+else:
+    TypedDict = dict  # a start does not wait for the real one
 
 Places = dict[str, str]  # controller → the cgroup's directory in that controller's tree
 Setting = tuple[str, str, str]  # controller, file in the cgroup's directory, what to write

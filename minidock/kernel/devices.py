@@ -21,7 +21,7 @@ from minidock.errors import InvalidInput, KernelError
 from minidock.kernel import cgroups, syscalls
 
 Rule = tuple[str, int | None, int | None, str]  # "c" or "b", major, minor (None: all), of "rwm"
-_RULE = re.compile(r"([acb]) (\d{1,9}|\*):(\d{1,9}|\*) ([rwm]{1,3})", re.ASCII)
+_RULE = r"([acb]) (\d{1,9}|\*):(\d{1,9}|\*) ([rwm]{1,3})"
 
 DEFAULT: tuple[Rule, ...] = (
     ("c", None, None, "m"),  # any node may be made: without opening it, it is only a name
@@ -72,7 +72,7 @@ def rules_from(texts: Iterable[str]) -> list[Rule]:
     """The rules of ``--device-cgroup-rule "c 42:* rmw"``; ``a`` means both kinds. Raises InvalidInput."""
     found: list[Rule] = []
     for text in texts:
-        parts = _RULE.fullmatch(text)
+        parts = re.fullmatch(_RULE, text, re.ASCII)
         if not parts:
             raise InvalidInput(f"invalid device cgroup format '{text}'", hint='For example "c 42:* rmw".')
         major, minor = (None if number == "*" else int(number) for number in parts.group(2, 3))

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 
-class MountPoint(NamedTuple):
+@dataclass(slots=True)
+class MountPoint:
     """One line of mountinfo. *line* counts from 1; *root* is the part of the filesystem that is visible here.
 
     *propagation* holds ``shared:N``, ``master:N``, ``unbindable``; it is empty for a private mount.

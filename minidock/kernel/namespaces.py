@@ -11,8 +11,8 @@ from __future__ import annotations
 import _signal  # type: ignore[import-not-found]  # without the enums of `signal`, which cost time
 import os
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 from minidock import trace
 from minidock.errors import InvalidInput, NotFound
@@ -39,7 +39,8 @@ PASSED_ON = (
 )
 
 
-class IdRange(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class IdRange:
     """*length* ids: *inside* and up in the user namespace mean *outside* and up in its parent."""
 
     inside: int

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import os
 import stat
+from collections import namedtuple
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 from minidock import trace
 from minidock.errors import InvalidInput
@@ -113,17 +114,17 @@ def make_opaque(directory: Path) -> None:
 # --- what changed --------------------------------------------------------------------------------
 
 
-class Change(NamedTuple):
+class Change(namedtuple("Change", ("kind", "path"))):
     """One line of `docker diff`: *kind* is A (added), C (changed) or D (deleted); *path* is absolute."""
 
-    kind: str
-    path: str
+    __slots__ = ()
 
     def __str__(self) -> str:
         return f"{self.kind} {self.path}"
 
 
-class CopyUp(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class CopyUp:
     """A file that was copied from a layer to the upper directory, because somebody opened it for writing.
 
     *size* in bytes is what the copy took. *changed* is ``content`` (size or time of change differ),
@@ -136,7 +137,8 @@ class CopyUp(NamedTuple):
     changed: str
 
 
-class _Entry(NamedTuple):
+@dataclass(slots=True)
+class _Entry:
     """One name in the upper directory, with what lies below it."""
 
     path: str

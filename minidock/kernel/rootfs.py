@@ -10,8 +10,8 @@ import errno
 import os
 import stat
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 from minidock import trace
 from minidock.errors import InvalidInput, KernelError
@@ -146,7 +146,8 @@ def make_read_only(paths: Iterable[str | Path] = READONLY_PATHS) -> None:
 # --- /proc, /sys and /dev ------------------------------------------------------------------------
 
 
-class Device(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Device:
     """A device node to make: *path* as the container sees it, *kind* ``c`` or ``b``."""
 
     path: str
