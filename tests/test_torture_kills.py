@@ -300,6 +300,9 @@ def deserted(door, asked=[]):
 spawner._deserted = deserted
 """,
     "a shim that has heard of its container and not begun": """
+waiting = spawner.waiting
+
+
 def receive(door, receive=waiting._receive):
     request = receive(door)
     with waiting.os.fdopen(waiting.os.open(request[0].root / "died", 0o102)) as mark:
