@@ -21,7 +21,10 @@ _KEYS: dict[str, type] = {
     "max-concurrent-downloads": int,
     "max-layer-size": int,
     "userns-remap": str,
+    "proxies": dict,
 }
+# The keys in "proxies", and the variables of the environment that mean the same.
+PROXIES = {"http-proxy": "HTTP_PROXY", "https-proxy": "HTTPS_PROXY", "no-proxy": "NO_PROXY"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +34,8 @@ class Config:
     registry_mirrors: base URLs asked before Docker Hub. insecure_registries: hosts or CIDR blocks
     reached over plain HTTP (loopback always may). max_layer_size: bytes that one unpacked layer may
     take, the bound against decompression bombs. userns_remap: whose subordinate ids the containers' users
-    are (see containers/subordinate.py); empty: the host's own.
+    are (see containers/subordinate.py); empty: the host's own. proxies: between us and registries, under
+    Docker's keys http-proxy, https-proxy and no-proxy.
     """
 
     root: Path = DEFAULT_ROOT
@@ -40,6 +44,7 @@ class Config:
     max_concurrent_downloads: int = 3
     max_layer_size: int = 64 << 30
     userns_remap: str = ""
+    proxies: dict[str, str] = field(default_factory=dict)
     source: Path = field(default=CONFIG_FILE)
 
 
@@ -61,6 +66,10 @@ def load(root: Path | None = None, file: Path | None = None) -> Config:
             )
         if not isinstance(value, _KEYS[key]):
             raise InvalidInput(f"{source}: {key} must be a {_KEYS[key].__name__}, not {value!r}")
+    proxies = values.get("proxies", {})
+    for key, value in proxies.items():
+        if key not in PROXIES or not isinstance(value, str):
+            raise InvalidInput(f"{source}: proxies: {key!r}: {value!r}", hint=f"Keys: {', '.join(PROXIES)}.")
     chosen = root or os.environ.get("MINIDOCK_ROOT") or values.get("data-root") or DEFAULT_ROOT
     return Config(
         root=Path(chosen).absolute(),
@@ -69,5 +78,6 @@ def load(root: Path | None = None, file: Path | None = None) -> Config:
         max_concurrent_downloads=values.get("max-concurrent-downloads", 3),
         max_layer_size=values.get("max-layer-size", 64 << 30),
         userns_remap=values.get("userns-remap", ""),
+        proxies=proxies,
         source=source,
     )

@@ -37,6 +37,10 @@ class ImageVerbs:
 
     def __init__(self, config: Config) -> None:
         self.config = config
+        if config.proxies:
+            from minidock.images import proxies
+
+            proxies.use(config.proxies)
         self.root = config.root
         self.store = Store(
             self.root, uses=self._uses, roots=self._roots, max_layer_size=config.max_layer_size

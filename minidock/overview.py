@@ -13,6 +13,7 @@ from minidock import files
 from minidock.build import cache
 from minidock.config import Config
 from minidock.containers.state import Container
+from minidock.images import proxies
 from minidock.images.image import Image
 
 Json = dict[str, Any]
@@ -72,6 +73,9 @@ def info(config: Config, images: list[Image], containers: list[Container], layer
             "Mirrors": list(config.registry_mirrors),
             "InsecureRegistries": list(config.insecure_registries),
         },
+        "HttpProxy": proxies.shown("http-proxy"),
+        "HttpsProxy": proxies.shown("https-proxy"),
+        "NoProxy": proxies.shown("no-proxy"),
         "Configuration": str(config.source),
         "Layers": layers,
     }

@@ -53,6 +53,8 @@ def info(context: Context, values: Values, arguments: list[str]) -> int:
         ("Insecure Registries", " ".join(found["RegistryConfig"]["InsecureRegistries"]) or "none"),
         ("Own Layers", found["Layers"] or "none"),
     ]
+    proxies = (("HTTP Proxy", "HttpProxy"), ("HTTPS Proxy", "HttpsProxy"), ("No Proxy", "NoProxy"))
+    lines += [(name, found[key]) for name, key in proxies if found[key]]
     for key, value in lines:
         print(f"{key}: {value}")
     return 0

@@ -21,6 +21,8 @@ from urllib.parse import parse_qsl, urljoin, urlsplit, urlunsplit
 
 from minidock import __version__, trace
 from minidock.errors import InvalidInput, MinidockError
+from minidock.images import proxies
+from minidock.images.proxies import Proxy
 
 CONNECT_TIMEOUT = 10.0  # seconds to reach a host, TLS handshake included
 READ_TIMEOUT = 60.0  # seconds of silence in the middle of an answer
@@ -135,11 +137,14 @@ class Client:
         parts = urlsplit(url)
         path = urlunsplit(("", "", parts.path or "/", parts.query, ""))
         key = (parts.scheme, parts.netloc)
+        proxy = proxies.find(*key) if parts.scheme in ("http", "https") else None
+        if proxy and parts.scheme == "http":  # it is told the whole URL; through TLS it only tunnels
+            path, headers = f"http://{parts.netloc.rpartition('@')[2]}{path}", headers | proxy.headers
         with trace.step(method, url=shown(url)) as step, _errors_of(url):
             connection = self._idle.pop(key, None)
             reused = connection is not None
             while True:
-                connection = connection or self._connect(*key)
+                connection = connection or self._connect(*key, proxy)
                 try:
                     connection.request(method, path, body() if callable(body) else body or None, headers)
                     answer = connection.getresponse()
@@ -164,17 +169,18 @@ class Client:
 
         return Response(answer, url, release)
 
-    def _connect(self, scheme: str, netloc: str) -> http.client.HTTPConnection:
+    def _connect(self, scheme: str, netloc: str, proxy: Proxy | None) -> http.client.HTTPConnection:
         host = urlsplit(f"//{netloc}")
+        there, port = (proxy.host, proxy.port) if proxy else (host.hostname or "", host.port)
         connection: http.client.HTTPConnection
         if scheme == "https":
             connection = http.client.HTTPSConnection(
-                host.hostname or "", host.port, timeout=self.connect_timeout, context=_tls(self.verify)
+                there, port, timeout=self.connect_timeout, context=_tls(self.verify)
             )
+            if proxy:
+                connection.set_tunnel(host.hostname or "", host.port or 443, proxy.headers)
         elif scheme == "http":
-            connection = http.client.HTTPConnection(
-                host.hostname or "", host.port, timeout=self.connect_timeout
-            )
+            connection = http.client.HTTPConnection(there, port, timeout=self.connect_timeout)
         else:
             raise MinidockError(f"{scheme}://{netloc}: only http and https are spoken here")
         connection.blocksize = CHUNK
@@ -183,7 +189,7 @@ class Client:
         except UnicodeError:
             raise InvalidInput(f"{netloc!r} is no name of a host") from None
         except OSError as error:  # nothing was asked yet: nobody is there
-            raise _unreachable(netloc.rpartition("@")[2], error, self.connect_timeout) from None
+            raise _unreachable(netloc.rpartition("@")[2], error, self.connect_timeout, proxy) from None
         connection.sock.settimeout(READ_TIMEOUT)
         return connection
 
@@ -274,7 +280,11 @@ class _errors_of:  # noqa: N801 (reads as a phrase: with _errors_of(url))
         raise Interrupted(f"{host}: the server {what} during {shown(self.url)}") from None
 
 
-def _unreachable(host: str, error: OSError, patience: float) -> Unreachable:
+def _unreachable(host: str, error: OSError, patience: float, proxy: Proxy | None) -> Unreachable:
+    if proxy and not isinstance(error, ssl.SSLError):
+        reason = (error.strerror or str(error)).removeprefix("Tunnel connection failed: ").lower()
+        hint = "HTTP_PROXY, HTTPS_PROXY, NO_PROXY, or proxies in /etc/minidock/daemon.json, say so."
+        return Unreachable(f"{host}: the proxy {proxy} does not let us through: {reason}", hint=hint)
     if isinstance(error, socket.gaierror):
         return Unreachable(f"{host}: no such host", hint="Check the name, and that this machine has DNS.")
     if isinstance(error, ssl.SSLCertVerificationError):
