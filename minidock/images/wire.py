@@ -157,6 +157,9 @@ class Client:
                 except BaseException:
                     connection.close()
                     raise
+            if proxy and answer.status == http.client.PROXY_AUTHENTICATION_REQUIRED:
+                connection.close()
+                raise _refused(parts.netloc.rpartition("@")[2], proxy, f"{answer.status} {answer.reason}")
             step.result = f"{answer.status} {answer.reason}, {_length(answer)}"
         kept = connection
 
@@ -280,11 +283,18 @@ class _errors_of:  # noqa: N801 (reads as a phrase: with _errors_of(url))
         raise Interrupted(f"{host}: the server {what} during {shown(self.url)}") from None
 
 
+def _refused(host: str, proxy: Proxy, reason: str) -> Unreachable:
+    return Unreachable(
+        f"{host}: the proxy {proxy} does not let us through: {reason.lower()}",
+        hint="HTTP_PROXY, HTTPS_PROXY, NO_PROXY, or proxies in /etc/minidock/daemon.json, say so.",
+    )
+
+
 def _unreachable(host: str, error: OSError, patience: float, proxy: Proxy | None) -> Unreachable:
     if proxy and not isinstance(error, ssl.SSLError):
-        reason = (error.strerror or str(error)).removeprefix("Tunnel connection failed: ").lower()
-        hint = "HTTP_PROXY, HTTPS_PROXY, NO_PROXY, or proxies in /etc/minidock/daemon.json, say so."
-        return Unreachable(f"{host}: the proxy {proxy} does not let us through: {reason}", hint=hint)
+        return _refused(
+            host, proxy, (error.strerror or str(error)).removeprefix("Tunnel connection failed: ")
+        )
     if isinstance(error, socket.gaierror):
         return Unreachable(f"{host}: no such host", hint="Check the name, and that this machine has DNS.")
     if isinstance(error, ssl.SSLCertVerificationError):

@@ -155,11 +155,9 @@ def test_a_proxy_that_refuses_is_named(
         f"registry.school: the proxy {gone} does not let us through: connection refused"
     )
     assert "HTTP_PROXY" in str(caught.value.hint)
-    if scheme == "https":
-        proxy = make_proxy("pupil:secret")
-        monkeypatch.setenv("HTTPS_PROXY", f"http://{proxy.address}")
-        with pytest.raises(wire.Unreachable, match="does not let us through: 407 proxy authentication"):
-            wire.Client().request("GET", "https://registry.school/v2/")
+    monkeypatch.setenv(f"{scheme.upper()}_PROXY", f"http://{make_proxy('pupil:secret').address}")
+    with pytest.raises(wire.Unreachable, match="does not let us through: 407 proxy authentication"):
+        wire.Client().request("GET", f"{scheme}://registry.school/v2/")
 
 
 @pytest.mark.parametrize("text", ["socks5://h:1", "http://", "http://h:none", "ftp://h", "https://h:3128"])
