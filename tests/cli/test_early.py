@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from minidock import headstart
+
 REPOSITORY = Path(__file__).resolve().parents[2]
 
 RECORDS = """
@@ -122,3 +124,21 @@ def output(program: str, *, early: bool) -> str:
 @pytest.mark.parametrize("program", [RECORDS, LIBRARY], ids=["dataclasses", "library"])
 def test_nobody_notices(program: str) -> None:
     assert output(program, early=True) == output(program, early=False)
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("run busybox", True),
+        ("start app", True),
+        ("container run busybox", True),
+        ("--root /state -D --config=x run busybox", True),
+        ("--root run ps", False),
+        ("exec app npm run start", False),
+        ("container ls", False),
+        ("--version", False),
+        ("", False),
+    ],
+)
+def test_only_who_starts_a_container_gets_a_head_start(line: str, expected: bool) -> None:
+    assert headstart.helps(line.split()) == expected
