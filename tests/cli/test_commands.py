@@ -564,6 +564,30 @@ def test_a_reader_that_leaves_early_is_no_error(minidock: Cli, root: Path) -> No
     assert done.returncode == 141
 
 
+@pytest.mark.parametrize(
+    ("closed", "out", "err"),
+    [
+        ("<&-", "out\n", "err\n"),
+        (">&-", "", "err\n"),
+        ("2>&-", "in\nout\n", ""),
+        ("<&- >&- 2>&-", "", ""),
+    ],
+)
+def test_who_closes_its_standard_streams_still_gets_a_container(
+    minidock: Cli, root: Path, tmp_path: Path, closed: str, out: str, err: str
+) -> None:
+    """As supervisors do. The next file opened would get the number, and be read or written instead."""
+    from worlds import cli_command
+
+    command = [*cli_command(), "--root", str(root), "run", "-i", "--rm", "--network", "none"]
+    command += ["-v", f"{tmp_path}:/said", "busybox"]
+    command += ["sh", "-c", "cat; echo out; echo err >&2; echo done > /said/it"]
+    shell = ["sh", "-c", f'exec "$@" {closed}', "sh", *command]
+    done = subprocess.run(shell, input="in\n", capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (0, out, err)
+    assert (tmp_path / "it").read_text() == "done\n"
+
+
 def test_help_says_what_there_is(minidock: Cli) -> None:
     everything = minidock("--help").stdout
     for verb in ("run", "explain", "doctor", "images", "lab"):
