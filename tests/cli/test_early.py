@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from minidock import headstart
+from minidock.cli import verbs
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -142,3 +143,9 @@ def test_nobody_notices(program: str) -> None:
 )
 def test_only_who_starts_a_container_gets_a_head_start(line: str, expected: bool) -> None:
     assert headstart.helps(line.split()) == expected
+
+
+def test_the_head_start_knows_the_flags_before_a_verb() -> None:
+    """It looks before the command's own grammar is read, so it has a copy of a small part."""
+    assert {f"--{flag.name}" for flag in verbs.GLOBAL_FLAGS if flag.kind != "bool"} == headstart._WITH_VALUE
+    assert verbs.GROUPS[headstart._GROUP].keys() & verbs.VERBS.keys() >= headstart._VERBS
