@@ -185,12 +185,14 @@ def _clone(flags: int, pid_namespace: int | None) -> int:
 def _deliver(pid: int, ours: Channel, ends: Ends, name: str, plug: Callable[[], None] | None = None) -> Born:
     """See the newborn through to its exec, or bury it and raise what it reports."""
     ends.close_inside()
+    opened: list[int] = []
     try:
-        pidfd = syscalls.pidfd_open(pid)
+        opened.append(syscalls.pidfd_open(pid))
         if plug is not None:
             plug()
             ours.network_stands()
         news = ours.listen()
+        opened += news.terminal or ()
         recorder = trace.current()
         if recorder is not None:
             recorder.steps += news.steps
@@ -202,10 +204,12 @@ def _deliver(pid: int, ours: Channel, ends: Ends, name: str, plug: Callable[[], 
         os.kill(pid, SIGKILL)
         os.waitpid(pid, 0)
         ends.close_outside()
+        for descriptor in opened:
+            os.close(descriptor)
         raise
     finally:
         ours.close()
-    return Born(pid, pidfd, news.terminal, ends.outside)
+    return Born(pid, opened[0], news.terminal, ends.outside)
 
 
 class Ends:

@@ -53,6 +53,16 @@ def test_what_cannot_be_run(box, service, argv, code):
     assert box.exec(service, "true").code == 0
 
 
+@pytest.mark.parametrize("tty", [False, True], ids=["pipes", "terminal"])
+def test_what_cannot_be_run_leaves_nothing_open(box, service, until, tty):
+    shim = int(open(f"/proc/{service.state().pid}/stat").read().rpartition(")")[2].split()[1])
+    before = len(os.listdir(f"/proc/{shim}/fd"))
+    for _ in range(3):
+        with pytest.raises(MinidockError):
+            box.exec(service, "ghost", tty=tty)
+    until(lambda: len(os.listdir(f"/proc/{shim}/fd")) <= before, "the shim to let go")
+
+
 def test_a_directory_that_is_not_there(box, service):
     with pytest.raises(MinidockError, match="chdir to cwd"):
         box.exec(service, "true", cwd="/none")
