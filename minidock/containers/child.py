@@ -28,9 +28,6 @@ SIGKILL = 9
 TINI = "/usr/bin/tini-static"
 _INIT = "/sbin/docker-init"
 
-# In a network of its own any user may serve port 80, and ping: nobody else is disturbed. As in Docker.
-_NETWORK_SYSCTLS = {"net.ipv4.ip_unprivileged_port_start": "0", "net.ipv4.ping_group_range": "0 2147483647"}
-
 
 @dataclass(slots=True)
 class Birth:
