@@ -20,7 +20,6 @@ from minidock.errors import MinidockError
 PATIENCE = 60.0  # seconds; the shim must not wait for ever for a process that a hung mount holds
 _LARGEST = 128 * 1024  # bytes of one message; the socket's buffer holds more
 _LONGEST_SHOWN = 1000  # characters of an argument that does not fit; a command may have 2 MiB of words
-_LENGTH = struct.Struct("<I")
 _SCM_RIGHTS = 1
 
 
@@ -85,14 +84,19 @@ class Channel:
 
     def send_steps(self, steps: list[trace.Step]) -> None:
         """Send recorded steps, in messages of a size that fits. JSON would take three times as long."""
-        message = bytearray(b"S")
-        for step in steps:
-            packed = _packed(step)
-            if len(message) + len(packed) > _LARGEST:
-                self._send(bytes(message))
-                message = bytearray(b"S")
-            message += packed
-        self._send(bytes(message))
+        try:
+            message = marshal.dumps([step.row() for step in steps])
+        except ValueError:  # an argument is no plain data
+            message = b""
+        if 0 < len(message) < _LARGEST:
+            self._send(b"S" + message)
+        elif len(steps) > 1:
+            middle = len(steps) // 2
+            self.send_steps(steps[:middle])
+            self.send_steps(steps[middle:])
+        else:
+            _shorten(steps[0])
+            self._send(b"S" + marshal.dumps([steps[0].row()]))
 
     def _send(self, message: bytes) -> None:
         try:
@@ -138,29 +142,13 @@ class Channel:
                     os.set_inheritable(master, False)
                     os.set_inheritable(slave, False)
             elif message[:1] == b"S":
-                news.steps += _unpack(message[1:])
+                news.steps += [trace.Step(*row) for row in marshal.loads(message[1:])]
         return news
 
 
-def _packed(step: trace.Step) -> bytes:
-    """The length, then the fields. Arguments that are long or no plain data are shown by their beginning."""
-    try:
-        row = marshal.dumps(step.row())
-    except ValueError:
-        row = b""
-    if not 0 < len(row) < _LARGEST // 2:
-        step.arguments = {name: f"{value!s:.{_LONGEST_SHOWN}}" for name, value in step.arguments.items()}
-        row = marshal.dumps(step.row())
-    return _LENGTH.pack(len(row)) + row
-
-
-def _unpack(data: bytes) -> list[trace.Step]:
-    steps, at = [], 0
-    while at < len(data):
-        begin = at + _LENGTH.size
-        at = begin + _LENGTH.unpack_from(data, at)[0]
-        steps.append(trace.Step(*marshal.loads(data[begin:at])))
-    return steps
+def _shorten(step: trace.Step) -> None:
+    """Show arguments that are too long, or no plain data, by their beginning."""
+    step.arguments = {name: f"{value!s:.{_LONGEST_SHOWN}}" for name, value in step.arguments.items()}
 
 
 class Messenger(trace.Recorder):
